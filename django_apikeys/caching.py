@@ -1,0 +1,35 @@
+"""The headers that keep one key's answer from every other caller."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from django.utils.cache import patch_cache_control, patch_vary_headers
+
+if TYPE_CHECKING:
+    from django.http import HttpRequest
+    from django.http.response import HttpResponseBase
+
+VARY = ("Authorization", "X-API-Key")
+
+
+def patch_guarded(response: HttpResponseBase, *, to_a_key: bool, refused: bool) -> None:
+    """Set ``Vary`` and ``Cache-Control`` on the answer of a guarded view.
+
+    A refusal is stored nowhere; an answer to a key by nobody but its client, unless
+    the view was stricter.
+    """
+    patch_vary_headers(response, VARY)  # type: ignore[arg-type]  # it takes streaming answers too
+    if refused:
+        response["Cache-Control"] = "no-store"
+    elif to_a_key and "no-store" not in response.get("Cache-Control", "").lower():
+        patch_cache_control(response, private=True)  # type: ignore[arg-type]  # the same
+
+
+def never_store(request: HttpRequest) -> None:
+    """Keep Django's cache middleware from storing the answer to *request*.
+
+    ``Cache-Control: private`` says the same, but a decorator around the view may take
+    it off again.
+    """
+    request._cache_update_cache = False  # type: ignore[attr-defined]

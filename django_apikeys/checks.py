@@ -1,0 +1,63 @@
+"""Findings of ``manage.py check`` about the settings; those about views are in ``drf.checks``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.apps import apps
+from django.core.checks import CheckMessage, Error, Warning  # noqa: A004 - Django's own names
+from django.core.exceptions import ImproperlyConfigured
+
+from django_apikeys.conf import Configuration, conf
+
+
+def check_settings(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    """E001: a setting that cannot be used. W001: views that declare nothing are open."""
+    findings: list[CheckMessage] = []
+    for name, attribute in vars(Configuration).items():
+        if not isinstance(attribute, property):
+            continue
+        try:
+            getattr(conf, name)
+        except ImproperlyConfigured as error:
+            findings.append(
+                Error(str(error), hint="See the settings reference.", id="django_apikeys.E001")
+            )
+    return findings or _undeclared_views()
+
+
+def _undeclared_views() -> list[CheckMessage]:
+    if conf.UNDECLARED_VIEWS == "refuse":
+        return []
+    return [
+        Warning(
+            "Views that declare no scopes are open to every API key.",
+            hint='Remove APIKEYS_UNDECLARED_VIEWS = "allow" and set required_scopes on the views.',
+            id="django_apikeys.W001",
+        )
+    ]
+
+
+def check_deployment(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    """W002: the pepper is derived from SECRET_KEY, so that whoever has one has both."""
+    if conf.PEPPERS:
+        return []
+    return [
+        Warning(
+            "The pepper of the digests of API keys is derived from SECRET_KEY.",
+            hint=(
+                'Set APIKEYS_PEPPERS = {"2026-11": "<50 random characters>"} from the '
+                "environment; what the derived pepper made goes on verifying."
+            ),
+            id="django_apikeys.W002",
+        )
+    ]
+
+
+def check_views(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    """E002, W003, W004: see ``drf.checks``, which is loaded when there is something to check."""
+    if not apps.is_installed("rest_framework"):
+        return []
+    from django_apikeys.drf.checks import view_findings  # noqa: PLC0415
+
+    return view_findings()

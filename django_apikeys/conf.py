@@ -1,0 +1,204 @@
+"""Every ``APIKEYS_*`` setting: one typed property each, read at use.
+
+A value of the wrong type is answered by ImproperlyConfigured, with the name of
+the setting; ``manage.py check`` tells the same before a request does.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Literal
+
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+from django.utils.module_loading import import_string
+
+from django_apikeys.keys import scopes as grammar
+from django_apikeys.keys.format import ENVIRONMENT_PATTERN, PREFIX_PATTERN
+from django_apikeys.keys.hashers import derive_pepper
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping, Sequence
+
+    from django_apikeys.clients import ClientResolver
+    from django_apikeys.keys.hashers import Hasher
+    from django_apikeys.policy import Policy
+
+CREDENTIALS = ("bearer", "api-key", "x-api-key", "basic")
+
+
+class Configuration:
+    """The settings of this app as they are now."""
+
+    @property
+    def OWNER_MODEL(self) -> str:
+        """``app.Model`` whom keys act for; default the user model. Fixed by the migration."""
+        return _text("APIKEYS_OWNER_MODEL", settings.AUTH_USER_MODEL)
+
+    @property
+    def PREFIXES(self) -> Sequence[str]:
+        """First words of secrets: the first makes new ones, all are accepted."""
+        return _texts("APIKEYS_PREFIXES", ("key",), PREFIX_PATTERN)
+
+    @property
+    def ENVIRONMENTS(self) -> Sequence[str]:
+        """Environments of keys; the first is the default of new ones."""
+        return _texts("APIKEYS_ENVIRONMENTS", ("live", "test"), ENVIRONMENT_PATTERN)
+
+    @property
+    def ACCEPTED_ENVIRONMENTS(self) -> Sequence[str]:
+        """Environments whose keys this site lets in; default all."""
+        return _texts("APIKEYS_ACCEPTED_ENVIRONMENTS", self.ENVIRONMENTS, ENVIRONMENT_PATTERN)
+
+    @property
+    def CREDENTIALS(self) -> Sequence[str]:
+        """Ways to send a secret: of ``bearer``, ``api-key``, ``x-api-key``, ``basic``."""
+        return _texts("APIKEYS_CREDENTIALS", CREDENTIALS, "|".join(CREDENTIALS))
+
+    @property
+    def SCOPES(self) -> Mapping[str, str]:
+        """The registry: scope to description. The reserved ones need not be named."""
+        registry = _mapping("APIKEYS_SCOPES", {})
+        for scope in registry:
+            if not grammar.is_scope(scope) or grammar.is_reserved(scope):
+                raise ImproperlyConfigured(
+                    f"APIKEYS_SCOPES: {scope!r} is not a scope of the form resource:action "
+                    "(apikeys:… and self:… are this app's own)."
+                )
+        return {**registry, **grammar.RESERVED}
+
+    @property
+    def IMPLIED_SCOPES(self) -> Mapping[str, Collection[str]]:
+        """What a granted scope brings along: ``{"jobs:write": ["jobs:read"]}``.
+
+        A bare action, ``{"write": ["read"]}``, speaks for every resource.
+        """
+        implied = _mapping("APIKEYS_IMPLIED_SCOPES", {})
+        for scopes in implied.values():
+            if not isinstance(scopes, (list, tuple, set, frozenset)):
+                raise ImproperlyConfigured("APIKEYS_IMPLIED_SCOPES maps a scope to a list.")
+        return implied
+
+    @property
+    def UNDECLARED_VIEWS(self) -> Literal["refuse", "allow"]:
+        """What a view that declares no scopes does to keys."""
+        value = _text("APIKEYS_UNDECLARED_VIEWS", "refuse")
+        if value not in ("refuse", "allow"):
+            raise ImproperlyConfigured('APIKEYS_UNDECLARED_VIEWS is "refuse" or "allow".')
+        return "allow" if value == "allow" else "refuse"
+
+    @property
+    def REQUIRE_NAME(self) -> bool:
+        """Whether a new key needs a name."""
+        return bool(getattr(settings, "APIKEYS_REQUIRE_NAME", True))
+
+    @property
+    def PEPPERS(self) -> Mapping[str, str]:
+        """Id to text; empty: peppers derived from SECRET_KEY make the digests."""
+        peppers = _mapping("APIKEYS_PEPPERS", {})
+        for name, text in peppers.items():
+            if not re.fullmatch(r"[0-9A-Za-z_.-]{1,64}", name) or not isinstance(text, str):
+                raise ImproperlyConfigured(
+                    "APIKEYS_PEPPERS maps an id (letters, digits, _ . -) to a text."
+                )
+            if not text:
+                raise ImproperlyConfigured(f"APIKEYS_PEPPERS: the pepper {name!r} is empty.")
+        return peppers
+
+    @property
+    def PEPPER_CURRENT(self) -> str | None:
+        """The id that makes new digests; default the last of APIKEYS_PEPPERS."""
+        current = getattr(settings, "APIKEYS_PEPPER_CURRENT", None)
+        if current is not None and current not in self.PEPPERS:
+            raise ImproperlyConfigured(
+                f"APIKEYS_PEPPER_CURRENT: {current!r} is not in APIKEYS_PEPPERS."
+            )
+        return current or next(reversed(tuple(self.PEPPERS)), None)
+
+    @property
+    def ROTATION_DAYS(self) -> int:
+        """Days after which the secret of a key is due for rotation."""
+        days = getattr(settings, "APIKEYS_ROTATION_DAYS", 90)
+        if not isinstance(days, int) or isinstance(days, bool) or days < 1:
+            raise ImproperlyConfigured("APIKEYS_ROTATION_DAYS is a number of days, 1 or more.")
+        return days
+
+    # The seams: a dotted path each.
+
+    @property
+    def hasher(self) -> Hasher:
+        """APIKEYS_HASHER, made with the peppers as they are now."""
+        derived = (settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS)
+        return _hasher(
+            _text("APIKEYS_HASHER", "django_apikeys.keys.hashers.HMACHasher"),
+            derived,
+            tuple(self.PEPPERS.items()),
+            self.PEPPER_CURRENT,
+        )
+
+    @property
+    def policy(self) -> Policy:
+        """APIKEYS_POLICY: who may do what."""
+        policy: Policy = _load(
+            "APIKEYS_POLICY", _text("APIKEYS_POLICY", "django_apikeys.policy.UserPolicy")
+        )()
+        return policy
+
+    @property
+    def client_resolver(self) -> ClientResolver:
+        """APIKEYS_CLIENT_RESOLVER: the address that a request comes from."""
+        path = _text("APIKEYS_CLIENT_RESOLVER", "django_apikeys.clients.remote_address")
+        resolver: ClientResolver = _load("APIKEYS_CLIENT_RESOLVER", path)
+        return resolver
+
+
+def _text(name: str, default: str) -> str:
+    value = getattr(settings, name, default)
+    if not isinstance(value, str) or not value:
+        raise ImproperlyConfigured(f"{name} is a text, not {type(value).__name__}.")
+    return value
+
+
+def _texts(name: str, default: Sequence[str], pattern: str) -> Sequence[str]:
+    value = getattr(settings, name, default)
+    if value is default:
+        return default
+    if not isinstance(value, (list, tuple)) or not value:
+        raise ImproperlyConfigured(f"{name} is a list of at least one text.")
+    for text in value:
+        if not isinstance(text, str) or not re.fullmatch(pattern, text):
+            raise ImproperlyConfigured(f"{name}: {text!r} does not match {pattern}.")
+    return value
+
+
+def _mapping(name: str, default: Mapping[str, Any]) -> Mapping[str, Any]:
+    value = getattr(settings, name, default)
+    if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
+        raise ImproperlyConfigured(f"{name} is a dict whose keys are texts.")
+    return value
+
+
+@lru_cache(maxsize=32)
+def _load(name: str, path: str) -> Any:
+    try:
+        return import_string(path)
+    except ImportError as error:
+        raise ImproperlyConfigured(f"{name}: {path!r} cannot be imported: {error}") from error
+
+
+@lru_cache(maxsize=8)
+def _hasher(
+    path: str,
+    derived: tuple[str | bytes, ...],
+    listed: tuple[tuple[str, str], ...],
+    current: str | None,
+) -> Hasher:
+    ring = dict(map(derive_pepper, derived))
+    first_derived = next(iter(ring))
+    ring.update((name, text.encode()) for name, text in listed)
+    hasher: Hasher = _load("APIKEYS_HASHER", path)(ring, current or first_derived)
+    return hasher
+
+
+conf = Configuration()

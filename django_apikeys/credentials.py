@@ -1,0 +1,138 @@
+"""The secret that a request carries, wherever it stands.
+
+Only texts that are ours are taken; any other Bearer or Basic credential is left to
+the next authentication class. From the expression that reads a header on, the text
+is a ``Secret``: no frame of this module has it in a local variable.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from django_apikeys.conf import conf
+from django_apikeys.exceptions import InvalidRequest, MalformedKey
+from django_apikeys.keys.format import Secret, looks_like_a_secret
+
+if TYPE_CHECKING:
+    from django.http import HttpRequest
+
+# What RFC 9110 calls optional white space, and the line breaks of a careless paste.
+_SPACE = " \t\r\n"
+_SCHEME = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]{1,32})(?:[ \t\r\n]+|$)")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_NOT_BASE64 = re.compile(r"[^0-9A-Za-z+/]")
+# More parts than a joined header has; the rest is looked at as one.
+_MOST_COMMAS = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """A text that claims to be a secret of ours.
+
+    username: what stood beside it in HTTP Basic; None elsewhere.
+    """
+
+    secret: Secret
+    username: str | None = field(default=None, repr=False)
+
+
+def extract(request: HttpRequest) -> Credential | None:
+    """Return the credential of *request*, None where none of it is ours.
+
+    Raises InvalidRequest for two of them or a header that arrived twice, and
+    MalformedKey for one that is ours but cannot be a secret.
+    """
+    authorization = _header(request, "HTTP_AUTHORIZATION")
+    if "x-api-key" in conf.CREDENTIALS and "HTTP_X_API_KEY" in request.META:
+        key = _header(request, "HTTP_X_API_KEY")
+        if "," in key.reveal() or any(map(_is_ours, _parts(authorization))):
+            raise InvalidRequest
+        return Credential(key)
+    if "," in authorization.reveal():
+        # Servers join a header that arrives twice by a comma, which no secret contains.
+        if any(map(_is_ours, _parts(authorization))):
+            raise InvalidRequest
+        return None
+    return _read(authorization)
+
+
+def _header(request: HttpRequest, name: str) -> Secret:
+    # Test clients may put bytes there; servers put text, one character a byte.
+    return Secret(
+        request.META[name].decode("latin-1").strip(_SPACE)
+        if isinstance(request.META.get(name), bytes)
+        else str(request.META.get(name, "")).strip(_SPACE)
+    )
+
+
+def _parts(header: Secret) -> list[Secret]:
+    return [Secret(part.strip(_SPACE)) for part in header.reveal().split(",", _MOST_COMMAS)]
+
+
+def _is_ours(part: Secret) -> bool:
+    try:
+        return _read(part) is not None
+    except MalformedKey:
+        return True
+
+
+def _read(header: Secret) -> Credential | None:
+    """Return the credential of one ``Authorization`` header, None where it is not ours."""
+    match = _SCHEME.match(header.reveal())
+    scheme = match[1].lower() if match else ""
+    if match is None or scheme not in conf.CREDENTIALS:
+        return None
+    value = Secret(header.reveal()[match.end() :])
+    if scheme == "basic":
+        return _read_basic(value)
+    if scheme == "api-key" or (scheme == "bearer" and _begins_as_ours(value)):
+        return Credential(value)
+    return None
+
+
+def _read_basic(value: Secret) -> Credential | None:
+    text, is_strict = _decode(value)
+    username = Secret(text.reveal().partition(":")[0])
+    password = Secret(text.reveal().partition(":")[2].strip(" "))
+    # RFC 7617 allows no control characters.
+    has_control = is_strict and _CONTROL.search(text.reveal()) is not None
+    # Servers log user names: a secret there has leaked already.
+    misplaced = looks_like_a_secret(username, conf.PREFIXES, conf.ENVIRONMENTS)
+    if has_control or misplaced:
+        raise MalformedKey
+    if not _begins_as_ours(password):
+        return None
+    if not is_strict:
+        raise MalformedKey
+    return Credential(password, username.reveal())
+
+
+def _decode(value: Secret) -> tuple[Secret, bool]:
+    """Return what the base64 of *value* says, and whether it was base64 to the letter.
+
+    What is not is still read as far as it goes: a key of ours in it must be refused,
+    not left to the session.
+    """
+    try:
+        return Secret(
+            base64.b64decode(value.reveal(), validate=True).decode("utf-8", "surrogateescape")
+        ), True
+    except ValueError:
+        return Secret(
+            base64.b64decode(
+                _whole(_NOT_BASE64.sub("", value.reveal().replace("-", "+").replace("_", "/")))
+            ).decode("utf-8", "surrogateescape")
+        ), False
+
+
+def _whole(digits: str) -> str:
+    # Four digits are three bytes; one digit left over says nothing.
+    rest = len(digits) % 4
+    return digits[:-1] if rest == 1 else digits + "=" * (-rest % 4)
+
+
+def _begins_as_ours(text: Secret) -> bool:
+    return text.reveal().startswith(tuple(f"{prefix}_" for prefix in conf.PREFIXES))

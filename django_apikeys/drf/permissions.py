@@ -1,0 +1,57 @@
+"""Permissions that ask the Grant; they compose with ``|``, ``&`` and ``~``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from django.utils.translation import gettext_lazy as _
+from rest_framework.permissions import BasePermission, OperationHolderMixin
+
+from django_apikeys.drf.scopes import declared_scopes
+from django_apikeys.keys.grants import Grant
+from django_apikeys.keys.scopes import is_scope
+
+if TYPE_CHECKING:
+    from rest_framework.request import Request
+    from rest_framework.views import APIView
+
+
+class HasAPIKey(BasePermission):
+    """A key, and nothing else. It declares no scopes: the view says what it needs."""
+
+    message = _("An API key is needed here.")
+
+    def has_permission(self, request: Request, view: APIView) -> bool:
+        return isinstance(request.auth, Grant)
+
+    def has_object_permission(self, request: Request, view: APIView, obj: Any) -> bool:
+        return self.has_permission(request, view)
+
+
+class HasScope(OperationHolderMixin, BasePermission):
+    """A key with the scopes that the view declares, or any other authenticated caller.
+
+    ``HasScope("jobs:read")``, as an entry of its own in ``permission_classes``,
+    declares the scope as well; inside a composition it only asks for it.
+    """
+
+    # A dict, so that the body has its code under DRF's own handler too.
+    message = {"detail": _("This API key lacks a scope."), "code": "insufficient_scope"}
+
+    def __init__(self, *scopes: str) -> None:
+        if not all(map(is_scope, scopes)):
+            raise ValueError(f"HasScope takes scopes of the form resource:action, not {scopes}.")
+        self.declared_scopes = scopes
+
+    def __call__(self) -> HasScope:
+        # DRF calls each entry of permission_classes; this one is an instance already.
+        return self
+
+    def has_permission(self, request: Request, view: APIView) -> bool:
+        if not isinstance(request.auth, Grant):
+            return bool(request.user and request.user.is_authenticated)
+        required = self.declared_scopes or declared_scopes(view, request.method or "")
+        return required is not None and request.auth.has_scope(*required)
+
+    def has_object_permission(self, request: Request, view: APIView, obj: Any) -> bool:
+        return self.has_permission(request, view)

@@ -1,0 +1,81 @@
+"""What a view says of the scopes it needs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from django_apikeys.conf import conf
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+
+SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
+
+
+def declared_scopes(view: Any, method: str) -> Collection[str] | None:
+    """Return the scopes that *view* asks for by *method*; None: it refuses keys.
+
+    Read from ``required_scopes``, ``scope_resource`` and the entries of
+    ``permission_classes`` that are a ``HasScope("a:b")`` of their own.
+    """
+    parts = list(_declarations(view, method))
+    if not parts:
+        return () if conf.UNDECLARED_VIEWS == "allow" else None
+    if None in parts:
+        return None
+    if method == "OPTIONS":
+        return ()
+    return frozenset(scope for part in parts if part is not None for scope in part)
+
+
+def asked_scopes(view: Any, methods: Iterable[str]) -> Iterable[Any]:
+    """Return every scope that *view* asks for by one of *methods*; for the system check."""
+    required = getattr(view, "required_scopes", None)
+    resource = getattr(view, "scope_resource", None)
+    if isinstance(required, dict):
+        for scopes in required.values():
+            yield from _listed(scopes)
+    elif required is not None:
+        yield from _listed(required)
+    elif resource is not None:
+        yield from {_of_resource(resource, method) for method in methods if method != "OPTIONS"}
+    for scopes in _of_permissions(view):
+        yield from scopes
+
+
+def _declarations(view: Any, method: str) -> Iterable[Collection[str] | None]:
+    required = getattr(view, "required_scopes", None)
+    resource = getattr(view, "scope_resource", None)
+    if isinstance(required, dict):
+        yield _by_action(required, getattr(view, "action", None), method)
+    elif required is not None:
+        yield _listed(required)
+    elif resource is not None:
+        yield (_of_resource(resource, method),)
+    yield from _of_permissions(view)
+
+
+def _by_action(
+    required: dict[str, Collection[str]], action: str | None, method: str
+) -> Collection[str] | None:
+    if method == "OPTIONS":
+        return ()
+    methods = ("HEAD", "GET") if method == "HEAD" else (method,)
+    names = (action, *methods, *(name.lower() for name in methods))
+    found = next((required[name] for name in names if name is not None and name in required), None)
+    return None if found is None else _listed(found)
+
+
+def _of_resource(resource: str, method: str) -> str:
+    return f"{resource}:{'read' if method in SAFE_METHODS else 'write'}"
+
+
+def _of_permissions(view: Any) -> Iterable[Collection[str]]:
+    for permission in getattr(view, "permission_classes", ()):
+        declared = getattr(permission, "declared_scopes", None)
+        if declared:
+            yield declared
+
+
+def _listed(required: Any) -> Collection[str]:
+    return (required,) if isinstance(required, str) else tuple(required)

@@ -1,0 +1,118 @@
+"""What may be sent to the management API."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from django.utils.translation import gettext_lazy as _
+from rest_framework import serializers
+from rest_framework.fields import empty
+
+from django_apikeys import validation
+from django_apikeys.conf import conf
+
+_FORM_TOKEN = "csrfmiddlewaretoken"  # noqa: S105 - the name of Django's form field
+
+
+class StrictSerializer(serializers.Serializer[Any]):
+    """A body in which every field must be known: ``allowed_ip`` must not make an open key."""
+
+    not_settable: tuple[str, ...] = ()
+
+    def to_internal_value(self, data: Any) -> Any:
+        errors: dict[str, Any] = {}
+        if isinstance(data, Mapping):
+            errors = {
+                str(name): [_("This field cannot be set.")]
+                if name in self.not_settable
+                else [_("Unknown field.")]
+                for name in data
+                if name not in self.fields and name != _FORM_TOKEN
+            }
+        try:
+            value = super().to_internal_value(data)
+        except serializers.ValidationError as error:
+            if isinstance(error.detail, dict):
+                errors = {**error.detail, **errors}
+        if errors:
+            raise serializers.ValidationError(errors)
+        return value
+
+
+class _Switch(serializers.BooleanField):
+    # A form that leaves it out says nothing; DRF takes that for False.
+    default_empty_html = empty
+
+
+class KeyInput(StrictSerializer):
+    """The settings of a key. With ``partial=True`` those that are to change."""
+
+    not_settable = (
+        "id",
+        "masked",
+        "public_id",
+        "secret",
+        "status",
+        "usage_count",
+        "error_count",
+        "last_used_at",
+        "last_used_ip",
+        "created_at",
+        "created_by",
+        "updated_at",
+        "revoked_at",
+        "revoked_by",
+        "revoked_reason",
+        "previous_secret",
+        "rotation_due_at",
+    )
+
+    name = serializers.CharField(allow_blank=True, validators=[validation.clean_name])
+    description = serializers.CharField(
+        required=False, allow_blank=True, validators=[validation.clean_description]
+    )
+    scopes = serializers.ListField(
+        required=False, child=serializers.CharField(), validators=[validation.clean_scopes]
+    )
+    allowed_ips = serializers.ListField(
+        required=False, child=serializers.CharField(), validators=[validation.clean_allowed_ips]
+    )
+    rate_limit = serializers.CharField(
+        required=False,
+        allow_null=True,
+        allow_blank=True,
+        validators=[validation.clean_rate_limit],
+    )
+    expires_at = serializers.DateTimeField(
+        required=False, allow_null=True, validators=[validation.clean_expires_at]
+    )
+    enabled = _Switch(required=False)
+    metadata = serializers.JSONField(required=False, validators=[validation.clean_metadata])
+
+    def get_fields(self) -> dict[str, serializers.Field[Any, Any, Any, Any]]:
+        fields = super().get_fields()
+        fields["name"].required = conf.REQUIRE_NAME
+        return fields
+
+
+class NewKeyInput(KeyInput):
+    """The settings of a key that is to be made; ``owner`` is read by the view."""
+
+    environment = serializers.CharField(required=False, validators=[validation.clean_environment])
+    owner = serializers.JSONField(required=False, allow_null=True)
+
+
+class ChangedKeyInput(KeyInput):
+    """The settings of a key that are to change."""
+
+    not_settable = (*KeyInput.not_settable, "environment", "owner")
+
+
+class RevokeInput(StrictSerializer):
+    """Why a key is revoked, and whether those made through it are too."""
+
+    reason = serializers.CharField(
+        required=False, allow_blank=True, validators=[validation.clean_reason]
+    )
+    cascade = _Switch(required=False)

@@ -1,0 +1,27 @@
+"""The management API, to be mounted where the host likes: ``path("api/v1/", include(…))``."""
+
+from __future__ import annotations
+
+from django.urls import path
+
+from django_apikeys.drf.views import APIKeyViewSet, ScopesView, SelfView
+
+app_name = "apikeys"
+
+urlpatterns = [
+    path("keys/", APIKeyViewSet.as_view({"get": "list", "post": "create"}), name="key-list"),
+    path("keys/self/", SelfView.as_view(), name="key-self"),
+    path(
+        "keys/<str:pk>/",
+        APIKeyViewSet.as_view(
+            {"get": "retrieve", "patch": "partial_update", "delete": "destroy"}, detail=True
+        ),
+        name="key-detail",
+    ),
+    path(
+        "keys/<str:pk>/revoke/",
+        APIKeyViewSet.as_view({"post": "revoke"}, detail=True),
+        name="key-revoke",
+    ),
+    path("scopes/", ScopesView.as_view(), name="scope-list"),
+]

@@ -1,0 +1,239 @@
+"""The management API: section 4 of the contract."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from django.core.exceptions import ValidationError as DjangoValidationError
+from django.db.models import Q
+from django.shortcuts import get_object_or_404
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+from django_filters.rest_framework import DjangoFilterBackend
+from rest_framework import status
+from rest_framework.decorators import action
+from rest_framework.exceptions import NotFound, ValidationError
+from rest_framework.permissions import BasePermission
+from rest_framework.response import Response
+from rest_framework.views import APIView
+from rest_framework.viewsets import GenericViewSet
+
+from django_apikeys import services
+from django_apikeys.actors import Actor
+from django_apikeys.conf import conf
+from django_apikeys.drf.exceptions import as_api_exception
+from django_apikeys.drf.filters import APIKeyFilter
+from django_apikeys.drf.pagination import EnvelopePagination
+from django_apikeys.drf.permissions import HasAPIKey
+from django_apikeys.drf.serializers import ChangedKeyInput, NewKeyInput, RevokeInput
+from django_apikeys.exceptions import BeyondCeiling, ChangeRefused, NotPermitted
+from django_apikeys.keys import scopes as grammar
+from django_apikeys.keys.grants import Grant
+from django_apikeys.models import APIKey
+from django_apikeys.representation import key_as_dict
+
+if TYPE_CHECKING:
+    from django.db.models import QuerySet
+    from rest_framework.request import Request
+
+    from django_apikeys.models import APIKeyQuerySet
+    from django_apikeys.policy import Action
+
+_NOT_PERMITTED = _("You may not do this with API keys of this owner.")
+
+
+class IsPerson(BasePermission):
+    """A person: keys do not manage keys, but for ``keys/self/``."""
+
+    def has_permission(self, request: Request, view: APIView) -> bool:
+        if isinstance(request.auth, Grant):
+            raise as_api_exception(NotPermitted(_("API keys cannot manage API keys.")))
+        return bool(request.user and request.user.is_authenticated)
+
+
+class ManagementView(APIView):
+    """What the views have in common: nothing is cached, and our errors are answered."""
+
+    @property
+    def default_response_headers(self) -> dict[str, str]:
+        return {**super().default_response_headers, "Cache-Control": "no-store"}
+
+    def handle_exception(self, exc: Exception) -> Response:
+        if isinstance(exc, ChangeRefused):
+            exc = as_api_exception(exc)
+        return super().handle_exception(exc)
+
+
+class APIKeyViewSet(ManagementView, GenericViewSet[APIKey]):
+    """Keys of the owners whom the caller may see."""
+
+    queryset = APIKey.objects.none()
+    permission_classes = (IsPerson,)
+    required_scopes = {
+        "list": ["apikeys:read"],
+        "retrieve": ["apikeys:read"],
+        "create": ["apikeys:write"],
+        "partial_update": ["apikeys:write"],
+        "destroy": ["apikeys:write"],
+        "revoke": ["apikeys:write"],
+    }
+    pagination_class = EnvelopePagination
+    filter_backends = (DjangoFilterBackend,)
+    filterset_class = APIKeyFilter
+
+    def get_queryset(self) -> APIKeyQuerySet:
+        person = self.request.user
+        visible = Q(owner__in=conf.policy.owners(person, "see"))
+        if conf.policy.may_manage_project_keys(person, "see"):
+            visible |= Q(owner=None)
+        return APIKey.objects.listed().filter(visible)
+
+    def get_object(self) -> APIKey:
+        try:
+            return get_object_or_404(self.get_queryset(), pk=self.kwargs["pk"])
+        except (ValueError, DjangoValidationError) as error:
+            raise NotFound from error
+
+    def list(self, request: Request) -> Response:
+        now = timezone.now()
+        page = self.paginate_queryset(self.filter_queryset(self.get_queryset()))
+        return self.get_paginated_response([key_as_dict(key, now) for key in page or ()])
+
+    def retrieve(self, request: Request, pk: str) -> Response:
+        return _answer(self.get_object())
+
+    def create(self, request: Request) -> Response:
+        self._require_any_owner()
+        data = NewKeyInput(data=request.data)
+        data.is_valid(raise_exception=True)
+        fields = dict(data.validated_data)
+        owner = self._owner(fields.pop("owner", None), given="owner" in fields)
+        self._require_grantable(fields.get("scopes", ()), owner)
+        issued = services.create_key(owner=owner, actor=self._actor(), **fields)
+        body = {**key_as_dict(issued.key, timezone.now()), "secret": issued.secret}
+        return Response(body, status=status.HTTP_201_CREATED)
+
+    def partial_update(self, request: Request, pk: str) -> Response:
+        key = self._permitted("change")
+        data = ChangedKeyInput(data=request.data, partial=True)
+        data.is_valid(raise_exception=True)
+        self._require_grantable(data.validated_data.get("scopes", ()), key.owner)
+        services.update_key(key=key, actor=self._actor(), **data.validated_data)
+        return _answer(self.get_object())
+
+    def destroy(self, request: Request, pk: str) -> Response:
+        services.delete_key(key=self._permitted("delete"), actor=self._actor())
+        return Response(status=status.HTTP_204_NO_CONTENT)
+
+    @action(detail=True, methods=["post"])
+    def revoke(self, request: Request, pk: str) -> Response:
+        key = self._permitted("revoke")
+        data = RevokeInput(data=request.data)
+        data.is_valid(raise_exception=True)
+        services.revoke_key(key=key, actor=self._actor(), **data.validated_data)
+        return _answer(self.get_object())
+
+    def _permitted(self, action_: Action) -> APIKey:
+        """Return the key of the path, once the policy has allowed *action_* with it."""
+        key = self.get_object()
+        person = self.request.user
+        if key.owner_id is None:
+            allowed = conf.policy.may_manage_project_keys(person, action_)
+        else:
+            allowed = conf.policy.owners(person, action_).filter(pk=key.owner_id).exists()
+        if not allowed:
+            raise NotPermitted(_NOT_PERMITTED)
+        return key
+
+    def _require_any_owner(self) -> None:
+        # Before the body is read: who may create for nobody learns nothing from it.
+        person = self.request.user
+        if not (
+            conf.policy.owners(person, "create").exists()
+            or conf.policy.may_manage_project_keys(person, "create")
+        ):
+            raise NotPermitted(_NOT_PERMITTED)
+
+    def _owner(self, identifier: Any, *, given: bool) -> Any:
+        person = self.request.user
+        owners = conf.policy.owners(person, "create")
+        if identifier is None:
+            return self._only_owner(given=given)
+        try:
+            owner = owners.filter(pk=identifier).first()
+            is_visible = conf.policy.owners(person, "see").filter(pk=identifier).exists()
+        except (ValueError, TypeError, OverflowError, DjangoValidationError):
+            owner, is_visible = None, False
+        if owner is None and is_visible:
+            raise NotPermitted(_NOT_PERMITTED)
+        if owner is None:
+            raise ValidationError({"owner": [_("There is no such owner.")]})
+        return owner
+
+    def _only_owner(self, *, given: bool) -> Any:
+        person = self.request.user
+        owners = list(conf.policy.owners(person, "create")[:2])
+        for_project = conf.policy.may_manage_project_keys(person, "create")
+        if given or not owners:
+            if not for_project:
+                raise ValidationError({"owner": [_("A key needs an owner.")]})
+            return None
+        if len(owners) > 1:
+            raise ValidationError({"owner": [_("Say for which owner: several are possible.")]})
+        return owners[0]
+
+    def _require_grantable(self, scopes: Any, owner: Any) -> None:
+        grantable = conf.policy.grantable_scopes(self.request.user, owner)
+        beyond = grammar.beyond(scopes, grantable, conf.SCOPES)
+        if beyond:
+            raise BeyondCeiling(
+                _("You may not grant: %(scopes)s.") % {"scopes": ", ".join(beyond)}
+            )
+
+    def _actor(self) -> Actor:
+        return Actor.from_request(self.request)
+
+
+class ScopesView(ManagementView):
+    """The scopes that the caller may grant, for ``?owner=`` or for any owner."""
+
+    permission_classes = (IsPerson,)
+    required_scopes = ("apikeys:read",)
+
+    def get(self, request: Request) -> Response:
+        policy, person = conf.policy, request.user
+        owners: list[Any] = list(_by_identifier(policy.owners(person, "create"), request))
+        if policy.may_manage_project_keys(person, "create"):
+            owners.append(None)
+        grantable = {scope for owner in owners for scope in policy.grantable_scopes(person, owner)}
+        return Response(
+            [
+                {"name": scope, "description": description}
+                for scope, description in conf.SCOPES.items()
+                if scope in grantable
+            ]
+        )
+
+
+class SelfView(ManagementView):
+    """What a key may always read of itself."""
+
+    permission_classes = (HasAPIKey,)
+    required_scopes = ()
+
+    def get(self, request: Request) -> Response:
+        return _answer(APIKey.objects.listed().get(pk=request.auth.key_id))
+
+
+def _by_identifier(owners: QuerySet[Any], request: Request) -> QuerySet[Any]:
+    identifier = request.query_params.get("owner")
+    if identifier is None:
+        return owners
+    try:
+        return owners.filter(pk=identifier)
+    except (ValueError, DjangoValidationError) as error:
+        raise ValidationError({"owner": [_("There is no such owner.")]}) from error
+
+
+def _answer(key: APIKey) -> Response:
+    return Response(key_as_dict(key, timezone.now()))

@@ -1,0 +1,211 @@
+"""Everything that this app raises on purpose.
+
+    APIKeyError
+    ├── Refused                 a request is not let in; code, status and challenge
+    │   ├── NotAuthenticated        401  nothing of ours was sent
+    │   ├── InvalidRequest          400  two credentials, a repeated header
+    │   ├── InvalidKey              401  malformed, unknown or wrong: they look the same
+    │   │   ├── MalformedKey
+    │   │   ├── UnknownKey
+    │   │   └── WrongSecret
+    │   ├── KeyRefused              401  the secret was right, but the key is dead
+    │   ├── AddressNotAllowed       403
+    │   ├── InsufficientScope       403
+    │   └── Unavailable             503  we cannot know
+    └── ChangeRefused           a change is not made; code and message
+        ├── InvalidInput            400  every bad field at once
+        ├── NotPermitted            403  the policy says no
+        ├── BeyondCeiling           403  more than the one who asks may grant
+        └── Conflict                409  the state of the key does not allow it
+
+No message, attribute or repr holds a secret.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from django.core.exceptions import ValidationError
+from django.utils.translation import gettext_lazy as _
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from django.utils.functional import _StrPromise
+
+REALM = "api"
+INVALID_KEY_MESSAGE = _("Invalid or expired API key.")
+# The challenge is for programs: RFC 6750, section 3. It is not translated.
+_INVALID_TOKEN = (
+    f'Bearer realm="{REALM}", error="invalid_token", '
+    'error_description="Invalid or expired API key."'
+)
+
+
+class APIKeyError(Exception):
+    """The root of the tree."""
+
+
+class Refused(APIKeyError):
+    """A request is not let in.
+
+    code: stable, for programs. status: of the answer. challenge: the value of
+    ``WWW-Authenticate``, or None. retry_after: seconds, or None. public_id: of the
+    key, where one was found.
+    """
+
+    code: str = "invalid_key"
+    status: int = 401
+    message: str | _StrPromise = INVALID_KEY_MESSAGE
+    challenge: str | None = None
+    retry_after: int | None = None
+    public_id: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.code}: {self.message}"
+
+
+class NotAuthenticated(Refused):
+    """The request carries no credential of ours."""
+
+    code = "not_authenticated"
+    message = _("Authentication credentials were not provided.")
+    challenge = f'Bearer realm="{REALM}"'
+
+
+class InvalidRequest(Refused):
+    """Two credentials, or a header that arrived twice: which one counts is a guess."""
+
+    code = "invalid_request"
+    status = 400
+    message = _("Send one API key, in one header, once.")
+    challenge = f'Bearer realm="{REALM}", error="invalid_request"'
+
+
+class InvalidKey(Refused):
+    """Malformed, unknown or wrong: the answer does not tell which."""
+
+    challenge = _INVALID_TOKEN
+
+
+class MalformedKey(InvalidKey):
+    """The shape or the checksum is wrong; the database was not asked."""
+
+
+class UnknownKey(InvalidKey):
+    """No secret has this public id."""
+
+
+class WrongSecret(InvalidKey):
+    """The public id is known, the rest is wrong; or the user name beside it is."""
+
+
+class KeyRefused(Refused):
+    """The secret was right, but its key is dead; ``code`` says how."""
+
+    challenge = _INVALID_TOKEN
+
+    def __init__(self, code: str, public_id: str) -> None:
+        super().__init__(code)
+        self.code = code
+        self.public_id = public_id
+
+
+class AddressNotAllowed(Refused):
+    """The request comes from an address outside the key's list, which is not echoed."""
+
+    code = "address_not_allowed"
+    status = 403
+    message = _("This API key may not be used from this address.")
+
+    def __init__(self, public_id: str) -> None:
+        super().__init__(self.code)
+        self.public_id = public_id
+
+
+class InsufficientScope(Refused):
+    """The key lacks a scope, or the view declares none.
+
+    required: the scopes that the view asks for; None where it declares nothing.
+    """
+
+    code = "insufficient_scope"
+    status = 403
+
+    def __init__(self, required: Iterable[str] | None, public_id: str | None = None) -> None:
+        super().__init__(self.code)
+        self.public_id = public_id
+        self.required = None if required is None else tuple(sorted(required))
+        self.challenge = f'Bearer realm="{REALM}", error="insufficient_scope"'
+        if self.required is None:
+            self.message = _(
+                "This view is not open to API keys. Its developer opens it by declaring "
+                "required_scopes or scope_resource, or HasScope(…) in permission_classes."
+            )
+        else:
+            self.message = _("This API key lacks a scope: %(scopes)s.") % {
+                "scopes": ", ".join(self.required)
+            }
+            self.challenge += f', scope="{" ".join(self.required)}"'
+
+
+class Unavailable(Refused):
+    """Whether the key is good cannot be known now."""
+
+    code = "unavailable"
+    status = 503
+    message = _("API keys cannot be verified at the moment. Try again later.")
+
+    def __init__(self, retry_after: int = 5) -> None:
+        super().__init__(self.code)
+        self.retry_after = retry_after
+
+
+class ChangeRefused(APIKeyError):
+    """A change is not made."""
+
+    code: ClassVar[str]
+    status: ClassVar[int]
+
+    def __init__(self, message: str | _StrPromise) -> None:
+        super().__init__(message)
+        self.message = message
+
+    def __str__(self) -> str:
+        return str(self.message)
+
+
+class InvalidInput(ChangeRefused, ValidationError):
+    """The input is bad; ``message_dict`` names every bad field."""
+
+    code = "invalid"  # type: ignore[misc]  # ValidationError has one for each instance
+    status = 400
+
+    def __init__(self, fields: dict[str, Any]) -> None:
+        ValidationError.__init__(self, fields)
+
+    def __str__(self) -> str:
+        return " ".join(
+            f"{field}: {' '.join(messages)}" for field, messages in self.message_dict.items()
+        )
+
+
+class NotPermitted(ChangeRefused):
+    """The policy does not let the actor do this."""
+
+    code = "permission_denied"
+    status = 403
+
+
+class BeyondCeiling(ChangeRefused):
+    """What is asked for is more than the actor has."""
+
+    code = "beyond_ceiling"
+    status = 403
+
+
+class Conflict(ChangeRefused):
+    """The state of the key does not allow it."""
+
+    code = "conflict"
+    status = 409

@@ -1,0 +1,1 @@
+"""The key as a value: no database, no request, no settings."""

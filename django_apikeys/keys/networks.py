@@ -1,0 +1,86 @@
+"""Addresses and networks, as text and as values."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+    Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+_BRACKETED = re.compile(r"\[([^\[\]]+)\](?::\d{1,5})?")
+_IPV4_WITH_PORT = re.compile(r"(\d{1,3}(?:\.\d{1,3}){3}):\d{1,5}")
+_MAPPED_PREFIX_LENGTH = 96
+
+
+def parse_address(text: str) -> Address | None:
+    """Return the address that *text* stands for, None where it is none.
+
+    A port and brackets are taken off, a zone (``%eth0``) too, and an IPv4 address
+    mapped into IPv6 is the IPv4 address: else ``::ffff:192.0.2.1`` would walk
+    around a list that names ``192.0.2.1``.
+    """
+    text = text.strip()
+    if match := _BRACKETED.fullmatch(text) or _IPV4_WITH_PORT.fullmatch(text):
+        text = match[1]
+    try:
+        address = ipaddress.ip_address(text.partition("%")[0])
+    except ValueError:
+        return None
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
+        return address.ipv4_mapped
+    return address
+
+
+def normalise_network(text: str) -> str:
+    """Return *text* in its one written form: a network as ``192.0.2.0/24``, an address bare.
+
+    Raises ValueError, with a message for people, where it is neither.
+    """
+    text = text.strip()
+    network = _parse_network(text)
+    return str(network) if "/" in text else str(network.network_address)
+
+
+def contains(networks: Sequence[str], address: Address) -> bool:
+    """Tell whether *address* lies in one of *networks*."""
+    return any(
+        network is not None and network.version == address.version and address in network
+        for network in map(_stored_network, networks)
+    )
+
+
+def _parse_network(text: str) -> Network:
+    try:
+        network = ipaddress.ip_network(text)
+    except ValueError:
+        raise ValueError(_network_advice(text)) from None
+    if (
+        isinstance(network, ipaddress.IPv6Network)
+        and network.prefixlen >= _MAPPED_PREFIX_LENGTH
+        and (mapped := network.network_address.ipv4_mapped)
+    ):
+        return ipaddress.IPv4Network((mapped, network.prefixlen - _MAPPED_PREFIX_LENGTH))
+    return network
+
+
+def _network_advice(text: str) -> str:
+    try:
+        meant = ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        return f"“{text[:50]}” is not an IP address or network."
+    return f"“{text}” has host bits set; the network is {meant}."
+
+
+@lru_cache(maxsize=1024)
+def _stored_network(text: object) -> Network | None:
+    # A row that something else wrote: what cannot be read allows nobody.
+    try:
+        return _parse_network(text) if isinstance(text, str) else None
+    except ValueError:
+        return None

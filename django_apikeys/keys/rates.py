@@ -1,0 +1,30 @@
+"""Rates as text: ``300/m`` is 300 requests in each minute."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+_RATE = re.compile(r"([1-9][0-9]{0,8})/([smhd])")
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """limit: requests in each window. seconds: its length."""
+
+    limit: int
+    seconds: int
+
+
+def parse_rate(text: str) -> Rate:
+    """Return the rate of *text*, ``N/s``, ``N/m``, ``N/h`` or ``N/d``.
+
+    Raises ValueError, with a message for people.
+    """
+    match = _RATE.fullmatch(text)
+    if match is None:
+        raise ValueError(
+            "A rate is a number from 1 to 999999999, a slash and s, m, h or d: for instance 300/m."
+        )
+    return Rate(limit=int(match[1]), seconds=_SECONDS[match[2]])

@@ -1,0 +1,112 @@
+"""The grammar of scopes: ``resource:action``, ``resource:*``, ``*``."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping
+
+_WORD = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}"
+_SCOPE = re.compile(rf"{_WORD}:{_WORD}")
+_WILDCARD = re.compile(rf"{_WORD}:\*|\*")
+
+# What a key may do to keys. No wildcard reaches them: "*" on a reporting key must
+# not let it make keys of its own.
+RESERVED: dict[str, str] = {
+    "apikeys:read": "Read API keys, their usage and their events",
+    "apikeys:write": "Create and change API keys within the limits of this one",
+    "self:rotate": "Rotate the secret of this key",
+    "self:revoke": "Revoke this key",
+}
+_RESERVED_RESOURCES = frozenset(scope.partition(":")[0] for scope in RESERVED)
+
+
+def is_scope(text: object) -> bool:
+    """Tell whether *text* is ``resource:action``, without a wildcard."""
+    return isinstance(text, str) and _SCOPE.fullmatch(text) is not None
+
+
+def is_reserved(scope: str) -> bool:
+    """Tell whether *scope* speaks of keys themselves."""
+    return scope.partition(":")[0] in _RESERVED_RESOURCES
+
+
+def is_known(scope: str, registry: Collection[str]) -> bool:
+    """Tell whether *scope* can be granted: registered, or a wildcard over registered ones."""
+    if scope == "*" or scope in RESERVED:
+        return True
+    if is_reserved(scope):
+        return False
+    if scope in registry:
+        return True
+    resource, _, action = scope.partition(":")
+    return action == "*" and any(known.partition(":")[0] == resource for known in registry)
+
+
+def read_stored(stored: object) -> frozenset[str]:
+    """Return the scopes of a column; whatever in it is malformed grants nothing."""
+    if not isinstance(stored, list):
+        return frozenset()
+    return frozenset(
+        scope
+        for scope in stored
+        if isinstance(scope, str) and (is_scope(scope) or _WILDCARD.fullmatch(scope))
+    )
+
+
+def covers(
+    granted: Collection[str],
+    required: Iterable[str],
+    implied: Mapping[str, Collection[str]] | None = None,
+) -> bool:
+    """Tell whether *granted* covers every one of *required*.
+
+    implied: what a granted scope brings along, by scope (``jobs:write``) or by
+    action for every resource (``write``); the latter leaves out keys themselves.
+    """
+    everything = with_implied(granted, implied) if implied else granted
+    return all(_covers_one(everything, scope) for scope in required)
+
+
+def with_implied(
+    granted: Collection[str], implied: Mapping[str, Collection[str]]
+) -> frozenset[str]:
+    """Return *granted* and all that it brings along, to the last."""
+    found = set(granted)
+    pending = list(granted)
+    while pending:
+        scope = pending.pop()
+        resource, _, action = scope.partition(":")
+        more = set(implied.get(scope, ()))
+        if action and not is_reserved(scope):
+            more.update(f"{resource}:{other}" for other in implied.get(action, ()))
+        pending.extend(more - found)
+        found |= more
+    return frozenset(found)
+
+
+def beyond(
+    scopes: Iterable[str], grantable: Collection[str], registry: Collection[str]
+) -> list[str]:
+    """Return those of *scopes* that are more than *grantable*; a wildcard is all it covers."""
+    return [
+        scope
+        for scope in scopes
+        if not all(one in grantable for one in _expanded(scope, registry))
+    ]
+
+
+def _expanded(scope: str, registry: Collection[str]) -> Iterable[str]:
+    if not scope.endswith("*"):
+        return (scope,)
+    return (known for known in registry if _covers_one((scope,), known))
+
+
+def _covers_one(granted: Collection[str], scope: str) -> bool:
+    if scope in granted:
+        return True
+    if is_reserved(scope):
+        return False
+    return "*" in granted or f"{scope.partition(':')[0]}:*" in granted

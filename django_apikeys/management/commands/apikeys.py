@@ -1,0 +1,202 @@
+"""``manage.py apikeys``: keys from the command line."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from django.core.exceptions import ObjectDoesNotExist
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.utils import timezone
+from django.utils.dateparse import parse_datetime
+
+from django_apikeys import services
+from django_apikeys.actors import Actor
+from django_apikeys.conf import conf
+from django_apikeys.exceptions import ChangeRefused
+from django_apikeys.keys.format import scanner_pattern
+from django_apikeys.models import STATUSES, APIKey
+from django_apikeys.representation import key_as_dict
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from django_apikeys.models import APIKeyQuerySet
+
+ACTOR = Actor("command", name="manage.py apikeys")
+# A column of the list: its title and its width; the last takes what it needs.
+COLUMNS = (("id", 36), ("key", 28), ("status", 8), ("owner", 20), ("name", 0))
+
+
+class Command(BaseCommand):
+    """Exit code 0; 1 for an action that was refused or failed; 2 for wrong usage."""
+
+    help = "Create, list, show and revoke API keys; print the pattern that scanners look for."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+
+        create = actions.add_parser("create", help="Make a key; its secret goes to stdout, once.")
+        create.add_argument("--name", default="", help="What the key is for.")
+        create.add_argument("--owner", help="Whom it acts for; without: the project itself.")
+        create.add_argument("--description", default="")
+        create.add_argument("--environment", help="Default: the first of APIKEYS_ENVIRONMENTS.")
+        create.add_argument("--scope", action="append", default=[], dest="scopes", metavar="SCOPE")
+        create.add_argument(
+            "--allowed-ip", action="append", default=[], dest="allowed_ips", metavar="NETWORK"
+        )
+        create.add_argument("--rate-limit", metavar="RATE", help="For instance 300/m.")
+        create.add_argument(
+            "--expires-at", metavar="MOMENT", help="For instance 2027-01-31T12:00:00Z."
+        )
+        create.set_defaults(run=self._create)
+
+        listing = actions.add_parser("list", help="List keys, the newest first.")
+        listing.add_argument("--owner", help="Keys of this owner alone.")
+        listing.add_argument("--status", choices=STATUSES)
+        listing.add_argument("--search", help="A part of name, description or public id.")
+        listing.set_defaults(run=self._list)
+
+        show = actions.add_parser("show", help="Show all of a key but its secret.")
+        show.add_argument("key", metavar="KEY", help="Its id or public id.")
+        show.set_defaults(run=self._show)
+
+        revoke = actions.add_parser("revoke", help="Revoke a key for good.")
+        revoke.add_argument("key", metavar="KEY", help="Its id or public id.")
+        revoke.add_argument("--reason", default="")
+        revoke.add_argument(
+            "--cascade", action="store_true", help="Also the keys that were made through it."
+        )
+        revoke.set_defaults(run=self._revoke)
+
+        pattern = actions.add_parser("pattern", help="Print a regular expression for scanners.")
+        pattern.set_defaults(run=self._pattern)
+
+        for action in actions.choices.values():
+            action.add_argument("--json", action="store_true", help="One JSON text on stdout.")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        try:
+            options["run"](options)
+        except ChangeRefused as error:
+            raise CommandError(" ".join(str(error).split())) from error
+
+    def _create(self, options: dict[str, Any]) -> None:
+        issued = services.create_key(
+            owner=_owner(options["owner"]),
+            actor=ACTOR,
+            name=options["name"],
+            description=options["description"],
+            environment=options["environment"],
+            scopes=options["scopes"],
+            allowed_ips=options["allowed_ips"],
+            rate_limit=options["rate_limit"],
+            expires_at=_moment(options["expires_at"]),
+        )
+        facts = key_as_dict(issued.key, timezone.now())
+        if options["json"]:
+            self._print_json({**facts, "secret": issued.secret})
+            return
+        self._say(f"Created {facts['id']} ({facts['masked']}) {facts['name']}")
+        self._say("The secret is shown this once:")
+        self.stdout.write(issued.secret)
+
+    def _list(self, options: dict[str, Any]) -> None:
+        now = timezone.now()
+        keys: APIKeyQuerySet = APIKey.objects.listed()
+        if options["owner"] is not None:
+            keys = keys.filter(owner=_owner(options["owner"]))
+        if options["status"] is not None:
+            keys = keys.with_status(options["status"], now)
+        if options["search"] is not None:
+            keys = keys.search(options["search"])
+        rows = [key_as_dict(key, now) for key in keys]
+        if options["json"]:
+            self._print_json(rows)
+            return
+        self.stdout.write(_line([title for title, _width in COLUMNS]))
+        for row in rows:
+            owner = row["owner"]["name"] if row["owner"] else "-"
+            self.stdout.write(_line([row["id"], row["masked"], row["status"], owner, row["name"]]))
+
+    def _show(self, options: dict[str, Any]) -> None:
+        facts = key_as_dict(_key(options["key"]), timezone.now())
+        if options["json"]:
+            self._print_json(facts)
+            return
+        for name, value in facts.items():
+            shown = value["name"] if isinstance(value, dict) and "name" in value else value
+            self.stdout.write(f"{name:16} {_plain(shown)}")
+
+    def _revoke(self, options: dict[str, Any]) -> None:
+        key = _key(options["key"])
+        services.revoke_key(
+            key=key, actor=ACTOR, reason=options["reason"], cascade=options["cascade"]
+        )
+        facts = key_as_dict(_key(options["key"]), timezone.now())
+        if options["json"]:
+            self._print_json(facts)
+            return
+        self._say(f"Revoked {facts['id']} ({facts['masked']}) {facts['name']}")
+
+    def _pattern(self, options: dict[str, Any]) -> None:
+        pattern = scanner_pattern(conf.PREFIXES, conf.ENVIRONMENTS)
+        if options["json"]:
+            self._print_json({"pattern": pattern})
+            return
+        self.stdout.write(pattern)
+
+    def _print_json(self, value: Any) -> None:
+        self.stdout.write(json.dumps(value, indent=2, ensure_ascii=False))
+
+    def _say(self, text: str) -> None:
+        # To stderr, but not in the red of an error.
+        self.stderr.write(text, lambda plain: plain)
+
+
+def _owner(text: str | None) -> Any:
+    if text is None:
+        return None
+    try:
+        return conf.policy.find_owner(text)
+    except ObjectDoesNotExist as error:
+        raise CommandError(f"There is no owner {text!r}.") from error
+
+
+def _key(text: str) -> APIKey:
+    keys = APIKey.objects.listed()
+    try:
+        key = keys.filter(pk=UUID(text)).first()
+    except ValueError:
+        key = keys.filter(secrets__public_id=text).first()
+    if key is None:
+        # Not echoed: what was pasted may be a secret.
+        raise CommandError("There is no key with this id or public id.")
+    return key
+
+
+def _moment(text: str | None) -> datetime | None:
+    if text is None:
+        return None
+    try:
+        moment = parse_datetime(text)
+    except ValueError:
+        moment = None
+    if moment is None:
+        raise CommandError("--expires-at: a moment such as 2027-01-31T12:00:00Z is needed.")
+    return timezone.make_aware(moment) if timezone.is_naive(moment) else moment
+
+
+def _line(cells: Sequence[str]) -> str:
+    padded = zip(COLUMNS, cells, strict=True)
+    return "  ".join(cell.ljust(width) for (_title, width), cell in padded).rstrip()
+
+
+def _plain(value: Any) -> str:
+    if value is None or value in ("", [], {}):
+        return "-"
+    if isinstance(value, list):
+        return " ".join(map(str, value))
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

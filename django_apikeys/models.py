@@ -1,0 +1,436 @@
+"""The rows: one key, its secrets, its events, and counters in tables of their own.
+
+Querysets here only read. Rows are written by ``services`` and ``usage``, so that
+every change has its Event.
+"""
+
+from __future__ import annotations
+
+import re
+import uuid
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
+
+from django.conf import settings
+from django.db import models
+from django.db.models import Q
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+from django_apikeys.conf import conf
+from django_apikeys.keys import scopes as grammar
+from django_apikeys.keys.format import mask
+from django_apikeys.keys.restrictions import CURRENT, PREVIOUS
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from django.db.backends.base.base import BaseDatabaseWrapper
+
+Status = Literal["active", "disabled", "expired", "revoked"]
+STATUSES: tuple[Status, ...] = ("active", "disabled", "expired", "revoked")
+
+
+class PublicIdField(models.CharField):  # type: ignore[type-arg]  # generic for the checker alone
+    """Text that differs by case, also where the database's default does not."""
+
+    def db_parameters(self, connection: BaseDatabaseWrapper) -> Any:
+        parameters = super().db_parameters(connection)
+        if connection.vendor == "mysql":
+            parameters["collation"] = "utf8mb4_bin"
+        return parameters
+
+
+class APIKeyQuerySet(models.QuerySet["APIKey"]):
+    """Keys as lists and forms ask for them."""
+
+    def listed(self) -> APIKeyQuerySet:
+        """Keys that are not deleted, with all that a list shows of each in two queries."""
+        return (
+            self.filter(deleted_at=None)
+            .select_related("owner", "created_by", "revoked_by", "totals")
+            .prefetch_related(
+                models.Prefetch(
+                    "secrets",
+                    queryset=APIKeySecret.objects.filter(slot__isnull=False).order_by("slot"),
+                    to_attr="live_secrets",
+                )
+            )
+        )
+
+    def with_status(self, status: Status, now: datetime) -> APIKeyQuerySet:
+        """Keys whose status at *now* is *status*."""
+        expired = Q(expires_at__isnull=False, expires_at__lte=now)
+        return {
+            "revoked": self.filter(revoked_at__isnull=False),
+            "disabled": self.filter(revoked_at=None, enabled=False),
+            "expired": self.filter(expired, revoked_at=None, enabled=True),
+            "active": self.filter(~expired, revoked_at=None, enabled=True),
+        }[status]
+
+    def search(self, text: str) -> APIKeyQuerySet:
+        """Keys by a part of name, description, public id or masked form."""
+        text = text.strip()
+        masked = re.fullmatch(r"(?:[a-z0-9]+_[a-z0-9]+_)?([0-9A-Za-z]{4})(?:…|\.{3})(\w{4})", text)
+        if masked:
+            return self.filter(
+                pk__in=APIKeySecret.objects.filter(
+                    public_id__startswith=masked[1], last_four=masked[2]
+                ).values("key_id")
+            )
+        # A secret that was pasted: its public id finds the key, the rest is not looked at.
+        public_id = re.match(r"[a-z0-9]+_[a-z0-9]+_([0-9A-Za-z]+)", text)
+        secrets = APIKeySecret.objects.filter(
+            public_id__startswith=public_id[1] if public_id else text
+        )
+        return self.filter(
+            Q(name__icontains=text)
+            | Q(description__icontains=text)
+            | Q(pk__in=secrets.values("key_id"))
+        )
+
+
+class APIKey(models.Model):
+    """What an owner calls a key: a name, scopes and limits, whatever its secret is."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    owner = models.ForeignKey(
+        conf.OWNER_MODEL,
+        verbose_name=_("owner"),
+        on_delete=models.CASCADE,
+        related_name="api_keys",
+        null=True,
+        blank=True,
+        help_text=_("Whom the key acts for. Empty: the project itself."),
+    )
+    created_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        verbose_name=_("created by"),
+        on_delete=models.SET_NULL,
+        related_name="+",
+        null=True,
+        editable=False,
+    )
+    created_by_key = models.ForeignKey(
+        "self",
+        verbose_name=_("created by key"),
+        on_delete=models.SET_NULL,
+        related_name="offspring",
+        null=True,
+        editable=False,
+    )
+    name = models.CharField(_("name"), max_length=100)
+    description = models.CharField(_("description"), max_length=1000, blank=True)
+    environment = models.CharField(_("environment"), max_length=16)
+    scopes = models.JSONField(_("scopes"), default=list, blank=True)
+    allowed_ips = models.JSONField(
+        _("allowed addresses"),
+        default=list,
+        blank=True,
+        help_text=_("IP addresses and networks, one on a line. Empty: all."),
+    )
+    rate_limit = models.CharField(
+        _("rate limit"),
+        max_length=16,
+        blank=True,
+        help_text=_("For instance 300/m. Empty: that of the plan."),
+    )
+    enabled = models.BooleanField(_("enabled"), default=True)
+    expires_at = models.DateTimeField(_("expires at"), null=True, blank=True)
+    metadata = models.JSONField(_("metadata"), default=dict, blank=True)
+    created_at = models.DateTimeField(_("created at"), default=timezone.now, editable=False)
+    updated_at = models.DateTimeField(_("updated at"), default=timezone.now, editable=False)
+    revoked_at = models.DateTimeField(_("revoked at"), null=True, editable=False)
+    revoked_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        verbose_name=_("revoked by"),
+        on_delete=models.SET_NULL,
+        related_name="+",
+        null=True,
+        editable=False,
+    )
+    revoked_reason = models.CharField(_("reason"), max_length=500, blank=True, editable=False)
+    deleted_at = models.DateTimeField(_("deleted at"), null=True, editable=False)
+
+    objects = APIKeyQuerySet.as_manager()
+
+    live_secrets: Sequence[APIKeySecret]  # of listed()
+    totals: APIKeyTotals  # of listed(); not every key has been used
+
+    class Meta:
+        verbose_name = _("API key")
+        verbose_name_plural = _("API keys")
+        ordering = ("-created_at", "-id")
+        permissions = (("revoke_apikey", "Can revoke API key"),)
+        indexes = (
+            models.Index(fields=("owner", "-created_at"), name="apikeys_key_owner_created"),
+            models.Index(fields=("-created_at", "-id"), name="apikeys_key_created"),
+        )
+        constraints = (
+            models.CheckConstraint(
+                condition=Q(deleted_at=None) | Q(revoked_at__isnull=False),
+                name="apikeys_key_deleted_is_revoked",
+            ),
+        )
+
+    def __str__(self) -> str:
+        return self.name or str(self.pk)
+
+    def status_at(self, now: datetime) -> Status:
+        """Return what the key is at *now*, in the order in which a request is refused."""
+        if self.revoked_at is not None:
+            return "revoked"
+        if not self.enabled:
+            return "disabled"
+        if self.expires_at is not None and self.expires_at <= now:
+            return "expired"
+        return "active"
+
+    @property
+    def current_secret(self) -> APIKeySecret | None:
+        """The secret that was made last; None for a row that has lost it."""
+        return self._secret(CURRENT)
+
+    @property
+    def previous_secret(self) -> APIKeySecret | None:
+        """The secret that is in its grace; None where there is none."""
+        return self._secret(PREVIOUS)
+
+    @property
+    def masked(self) -> str:
+        """What may be shown of the current secret."""
+        return self.current_secret.masked if self.current_secret else ""
+
+    @property
+    def granted_scopes(self) -> frozenset[str]:
+        """The stored scopes as far as they are well formed."""
+        return grammar.read_stored(self.scopes)
+
+    def _secret(self, slot: int) -> APIKeySecret | None:
+        if not hasattr(self, "live_secrets"):
+            self.live_secrets = list(
+                self.secrets.filter(slot__isnull=False).select_related("key").order_by("slot")
+            )
+        return next((secret for secret in self.live_secrets if secret.slot == slot), None)
+
+
+class APIKeySecret(models.Model):
+    """One secret of a key; at most two of them are alive.
+
+    slot: 0 the current, 1 the previous in its grace, null retired. With the key it
+    is unique, which all three databases hold (MariaDB has no partial indexes).
+    """
+
+    id = models.BigAutoField(primary_key=True)
+    key = models.ForeignKey(APIKey, on_delete=models.CASCADE, related_name="secrets")
+    prefix = models.CharField(max_length=16, blank=True)
+    public_id = PublicIdField(max_length=64, unique=True)
+    last_four = PublicIdField(max_length=4)
+    digest = models.CharField(max_length=255)
+    slot = models.PositiveSmallIntegerField(null=True, default=CURRENT)
+    created_at = models.DateTimeField(default=timezone.now)
+    retires_at = models.DateTimeField(null=True)
+    first_used_at = models.DateTimeField(null=True)
+
+    class Meta:
+        verbose_name = _("secret")
+        verbose_name_plural = _("secrets")
+        constraints = (
+            models.UniqueConstraint(fields=("key", "slot"), name="apikeys_secret_one_in_a_slot"),
+            models.CheckConstraint(
+                condition=Q(slot__isnull=True) | Q(slot__in=(CURRENT, PREVIOUS)),
+                name="apikeys_secret_slot_known",
+            ),
+        )
+
+    def __str__(self) -> str:
+        return self.masked
+
+    @property
+    def masked(self) -> str:
+        """What may be shown: ``rak_live_7Fq2…WtB2``."""
+        return mask(self.prefix, self.key.environment, self.public_id, self.last_four)
+
+
+class AppendOnlyQuerySet(models.QuerySet["APIKeyEvent"]):
+    """Rows that are added and read, nothing else."""
+
+    def update(self, **kwargs: Any) -> NoReturn:
+        raise TypeError("An event is never changed.")
+
+    def delete(self) -> NoReturn:
+        raise TypeError("An event is never deleted.")
+
+
+class APIKeyEvent(models.Model):
+    """What was done to a key, by whom and from where.
+
+    Names stand as text and there are no foreign keys: an event outlives its key, its
+    owner and its actor unchanged.
+    """
+
+    id = models.BigAutoField(primary_key=True)
+    at = models.DateTimeField(default=timezone.now)
+    type = models.CharField(max_length=32)
+    key_id = models.UUIDField()
+    key_name = models.CharField(max_length=100)
+    key_masked = models.CharField(max_length=100)
+    owner_id = models.CharField(max_length=64, blank=True)
+    owner_name = models.CharField(max_length=255, blank=True)
+    actor_kind = models.CharField(max_length=8)
+    actor_id = models.CharField(max_length=64, blank=True)
+    actor_name = models.CharField(max_length=255, blank=True)
+    address = models.CharField(max_length=45, blank=True)
+    user_agent = models.CharField(max_length=255, blank=True)
+    reason = models.CharField(max_length=500, blank=True)
+    changes = models.JSONField(default=dict)
+
+    objects = AppendOnlyQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("event")
+        verbose_name_plural = _("events")
+        ordering = ("-at", "-id")
+        default_permissions = ("view",)
+        indexes = (
+            models.Index(fields=("key_id", "-at"), name="apikeys_event_key_at"),
+            models.Index(fields=("owner_id", "-at"), name="apikeys_event_owner_at"),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.type} {self.key_masked}"
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        if not self._state.adding:
+            raise TypeError("An event is never changed.")
+        super().save(*args, **kwargs)
+
+    def delete(self, *args: Any, **kwargs: Any) -> NoReturn:
+        raise TypeError("An event is never deleted.")
+
+
+# Counters. They have no foreign key constraints: a key that was deleted must not
+# fail a flush, and a flush must not lock a key that somebody wants to revoke.
+
+
+class APIKeyTotals(models.Model):
+    """All that a key was ever used, and when last."""
+
+    key = models.OneToOneField(
+        APIKey,
+        on_delete=models.DO_NOTHING,
+        db_constraint=False,
+        primary_key=True,
+        related_name="totals",
+    )
+    requests = models.BigIntegerField(default=0)
+    errors = models.BigIntegerField(default=0)
+    last_used_at = models.DateTimeField(null=True)
+    last_used_ip = models.CharField(max_length=45, blank=True)
+
+    class Meta:
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return f"{self.key_id}: {self.requests}"
+
+
+class APIKeySecretTotals(models.Model):
+    """The same for one secret: whether the previous one is still in use."""
+
+    secret = models.OneToOneField(
+        APIKeySecret,
+        on_delete=models.DO_NOTHING,
+        db_constraint=False,
+        primary_key=True,
+        related_name="totals",
+    )
+    requests = models.BigIntegerField(default=0)
+    last_used_at = models.DateTimeField(null=True)
+    last_used_ip = models.CharField(max_length=45, blank=True)
+
+    class Meta:
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return f"{self.secret_id}: {self.requests}"
+
+
+class APIKeyUsage(models.Model):
+    """Requests of a key in an hour (UTC), by route, method and outcome."""
+
+    id = models.BigAutoField(primary_key=True)
+    key_id = models.UUIDField()
+    hour = models.DateTimeField()
+    route = models.CharField(max_length=200)
+    method = models.CharField(max_length=8)
+    outcome = models.CharField(max_length=8)
+    requests = models.BigIntegerField(default=0)
+
+    class Meta:
+        default_permissions = ()
+        constraints = (
+            models.UniqueConstraint(
+                fields=("key_id", "hour", "route", "method", "outcome"),
+                name="apikeys_usage_one_row_each",
+            ),
+        )
+        indexes = (models.Index(fields=("hour",), name="apikeys_usage_hour"),)
+
+    def __str__(self) -> str:
+        return f"{self.key_id} {self.hour} {self.method} {self.route} {self.outcome}"
+
+
+class APIKeyAddress(models.Model):
+    """An address that a key was used from."""
+
+    id = models.BigAutoField(primary_key=True)
+    key_id = models.UUIDField()
+    address = models.CharField(max_length=45)
+    first_seen_at = models.DateTimeField()
+    last_seen_at = models.DateTimeField()
+    requests = models.BigIntegerField(default=0)
+
+    class Meta:
+        default_permissions = ()
+        constraints = (
+            models.UniqueConstraint(
+                fields=("key_id", "address"), name="apikeys_address_one_row_each"
+            ),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.key_id} {self.address}"
+
+
+class OwnerQuota(models.Model):
+    """Units that an owner has used of a calendar month, over all keys."""
+
+    id = models.BigAutoField(primary_key=True)
+    owner_id = models.CharField(max_length=64)
+    month = models.DateField()
+    units = models.BigIntegerField(default=0)
+
+    class Meta:
+        default_permissions = ()
+        constraints = (
+            models.UniqueConstraint(
+                fields=("owner_id", "month"), name="apikeys_quota_one_row_each"
+            ),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.owner_id} {self.month}: {self.units}"
+
+
+class FlushedBatch(models.Model):
+    """A batch of counters that was applied: the same id is never applied again."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4)
+    at = models.DateTimeField(default=timezone.now, db_index=True)
+
+    class Meta:
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return str(self.id)

@@ -1,0 +1,145 @@
+"""Who may see and manage which keys: the seam for the host's own rules.
+
+APIKEYS_POLICY names a class; ``BasePolicy`` answers everything with the least, and
+``UserPolicy``, the default, lets each user manage their own keys. API, admin and
+commands ask the same object.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from django.apps import apps
+from django.contrib.auth import get_user_model
+from django.contrib.auth.models import AnonymousUser
+from django.core.exceptions import ObjectDoesNotExist, ValidationError
+
+from django_apikeys.conf import conf
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping, Sequence
+
+    from django.contrib.auth.base_user import AbstractBaseUser
+    from django.db.models import Model, QuerySet
+
+    from django_apikeys.keys.grants import Grant
+
+Action = Literal["see", "create", "change", "rotate", "revoke", "reveal", "delete"]
+Person = Any  # a user, AnonymousUser included
+
+
+class Policy(Protocol):
+    """What the host decides. One object, made without arguments, kept for the process."""
+
+    owner_fields: Sequence[str]
+    """Columns of the owner that a request needs; they come in its one SELECT, and are
+    handed to ``is_active``, ``plan`` and ``basic_usernames`` as a dict."""
+
+    def owners(self, person: Person, action: Action) -> QuerySet[Any]:
+        """Return the owners for whose keys *person* may do *action*.
+
+        Called by every list, and filtered further; it should not evaluate anything.
+        """
+
+    def may_manage_project_keys(self, person: Person, action: Action) -> bool:
+        """Tell whether *person* may do *action* with keys that have no owner."""
+
+    def grantable_scopes(self, person: Person, owner: Any) -> Collection[str]:
+        """Return the scopes that *person* may give to a key of *owner* (None: the project)."""
+
+    def is_active(self, owner: Mapping[str, Any]) -> bool:
+        """Tell whether keys of this owner are let in."""
+
+    def plan(self, owner: Mapping[str, Any]) -> str | None:
+        """Return the name of the owner's plan."""
+
+    def basic_usernames(self, owner: Mapping[str, Any]) -> Collection[str]:
+        """Return the user names that may stand beside a secret in HTTP Basic."""
+
+    def request_user(self, grant: Grant) -> Any:
+        """Return ``request.user`` for a key, or None for the default."""
+
+    def find_owner(self, text: str) -> Any:
+        """Return the owner whom *text* names on a command line.
+
+        Raises ObjectDoesNotExist where there is none.
+        """
+
+    def owner_name(self, owner: Any) -> str:
+        """Return what lists and events call the owner."""
+
+
+class BasePolicy:
+    """Nobody may do anything; owners are active, without a plan, named by ``str()``."""
+
+    owner_fields: Sequence[str] = ()
+
+    @property
+    def owner_model(self) -> type[Model]:
+        """The model that APIKEYS_OWNER_MODEL names."""
+        return apps.get_model(conf.OWNER_MODEL)
+
+    def owners(self, person: Person, action: Action) -> QuerySet[Any]:
+        return self.owner_model._default_manager.none()
+
+    def may_manage_project_keys(self, person: Person, action: Action) -> bool:
+        return bool(getattr(person, "is_active", False) and getattr(person, "is_superuser", False))
+
+    def grantable_scopes(self, person: Person, owner: Any) -> Collection[str]:
+        return conf.SCOPES.keys()
+
+    def is_active(self, owner: Mapping[str, Any]) -> bool:
+        return True
+
+    def plan(self, owner: Mapping[str, Any]) -> str | None:
+        return None
+
+    def basic_usernames(self, owner: Mapping[str, Any]) -> Collection[str]:
+        return ()
+
+    def request_user(self, grant: Grant) -> Any:
+        return None
+
+    def find_owner(self, text: str) -> Any:
+        try:
+            return self.owner_model._default_manager.get(pk=text)
+        except (ValueError, ValidationError) as error:
+            raise self.owner_model.DoesNotExist(text) from error
+
+    def owner_name(self, owner: Any) -> str:
+        return str(owner)
+
+
+class UserPolicy(BasePolicy):
+    """Keys belong to users, and each active user manages their own."""
+
+    @property
+    def owner_fields(self) -> Sequence[str]:  # type: ignore[override]  # read, never set
+        """The user name, the e-mail address and ``is_active``, as far as the model has them."""
+        user_model = get_user_model()
+        names = {user_model.USERNAME_FIELD, user_model.get_email_field_name(), "is_active"}
+        columns = {field.name for field in user_model._meta.concrete_fields}
+        return sorted(names & columns)
+
+    def owners(self, person: Person, action: Action) -> QuerySet[Any]:
+        users = get_user_model()._default_manager
+        if isinstance(person, AnonymousUser) or not getattr(person, "is_active", False):
+            return users.none()
+        return users.filter(pk=person.pk)
+
+    def is_active(self, owner: Mapping[str, Any]) -> bool:
+        return bool(owner.get("is_active", True))
+
+    def basic_usernames(self, owner: Mapping[str, Any]) -> Collection[str]:
+        return [text for name, text in owner.items() if name != "is_active" and text]
+
+    def find_owner(self, text: str) -> AbstractBaseUser:
+        users = get_user_model()._default_manager
+        try:
+            return users.get_by_natural_key(text)  # type: ignore[attr-defined, no-any-return]
+        except ObjectDoesNotExist:
+            found: AbstractBaseUser = super().find_owner(text)
+            return found
+
+    def owner_name(self, owner: Any) -> str:
+        return str(owner.get_username())

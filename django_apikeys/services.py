@@ -1,0 +1,300 @@
+"""THE DOOR FOR CHANGE: every row of a key is written here.
+
+Each function is one transaction with one Event, and one signal once it has
+committed. They ask no policy: whoever calls them, an API view, an admin page, a
+command or the host's own code, has asked it before.
+
+actor: an Actor, a user, a Grant, or None for the system itself.
+"""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from django.db import IntegrityError, router, transaction
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+from django_apikeys import signals, validation
+from django_apikeys.actors import Actor
+from django_apikeys.conf import conf
+from django_apikeys.exceptions import Conflict
+from django_apikeys.keys import format as secret_format
+from django_apikeys.keys.restrictions import CURRENT
+from django_apikeys.models import APIKey, APIKeyEvent, APIKeySecret
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping, Sequence
+    from datetime import datetime
+
+    from django.contrib.auth.base_user import AbstractBaseUser
+    from django.db.models import Model
+
+    from django_apikeys.keys.format import Secret
+    from django_apikeys.keys.grants import Grant
+
+    ActorLike = Actor | Grant | AbstractBaseUser | None
+
+CHANGEABLE = (
+    "name",
+    "description",
+    "enabled",
+    "scopes",
+    "allowed_ips",
+    "rate_limit",
+    "expires_at",
+    "metadata",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class IssuedSecret:
+    """A key and its new secret, the one time that there is one to show."""
+
+    key: APIKey
+    _secret: Secret
+
+    def __repr__(self) -> str:
+        return f"<IssuedSecret of {self.key.masked}>"
+
+    @property
+    def secret(self) -> str:
+        """The text to hand to the owner. Its repr is masked; do not log or store it."""
+        return self._secret.reveal()
+
+
+def create_key(
+    *,
+    owner: Model | None,
+    name: str = "",
+    actor: ActorLike = None,
+    description: str = "",
+    environment: str | None = None,
+    scopes: Collection[str] = (),
+    allowed_ips: Collection[str] = (),
+    rate_limit: str | None = None,
+    expires_at: datetime | None = None,
+    enabled: bool = True,
+    metadata: Mapping[str, Any] | None = None,
+    id: uuid.UUID | None = None,  # noqa: A002 - the name of the column
+) -> IssuedSecret:
+    """Return a new key of *owner* (None: of the project itself) with its secret.
+
+    expires_at: aware. id: of the row to be, so that a form that is sent twice makes
+    one key.
+    Raises InvalidInput, with every bad field; Conflict where *id* is taken.
+    """
+    fields = validation.clean(
+        {
+            "name": name,
+            "description": description,
+            "environment": conf.ENVIRONMENTS[0] if environment is None else environment,
+            "scopes": scopes,
+            "allowed_ips": allowed_ips,
+            "rate_limit": rate_limit,
+            "expires_at": expires_at,
+            "enabled": enabled,
+            "metadata": metadata,
+        }
+    )
+    who = Actor.of(actor)
+    parts = secret_format.generate(conf.PREFIXES[0], fields["environment"])
+    with _transaction():
+        now = timezone.now()
+        key = APIKey(
+            **fields,
+            id=id or uuid.uuid4(),
+            owner=owner,
+            created_by=who.user,
+            created_by_key_id=who.key_id,
+            created_at=now,
+            updated_at=now,
+        )
+        _insert(key)
+        secret = APIKeySecret.objects.create(
+            key=key,
+            prefix=parts.prefix,
+            public_id=parts.public_id,
+            last_four=parts.last_four,
+            digest=conf.hasher.digest(parts.secret),
+            slot=CURRENT,
+            created_at=now,
+        )
+        key.live_secrets = [secret]
+        _record("created", key, who, changes={name: [None, fields[name]] for name in fields})
+        _announce(signals.key_created, key=key, actor=who)
+    return IssuedSecret(key, parts.secret)
+
+
+def update_key(*, key: APIKey, actor: ActorLike = None, **changes: Any) -> APIKey:
+    """Return *key* after *changes*; what is not named is not written.
+
+    changes: name, description, enabled, scopes, allowed_ips, rate_limit, expires_at,
+    metadata.
+
+    Raises InvalidInput; Conflict where the key is revoked.
+    """
+    if unknown := changes.keys() - set(CHANGEABLE):
+        raise TypeError(f"update_key() cannot change {', '.join(sorted(unknown))}.")
+    fields = validation.clean(changes)
+    who = Actor.of(actor)
+    with _transaction():
+        now = timezone.now()
+        fresh = _locked(key)
+        if fresh.revoked_at is not None:
+            raise Conflict(_("This key is revoked, for good."))
+        changed = {
+            name: [getattr(fresh, name), value]
+            for name, value in fields.items()
+            if getattr(fresh, name) != value
+        }
+        if not changed:
+            return fresh
+        after = {name: value for name, (_before, value) in changed.items()}
+        # UPDATE with its condition, not save(): where rows cannot be locked (SQLite), a
+        # revoke that came in between must not be undone.
+        if not APIKey.objects.filter(pk=fresh.pk, revoked_at=None).update(**after, updated_at=now):
+            raise Conflict(_("This key is revoked, for good."))
+        for name, value in after.items():
+            setattr(fresh, name, value)
+        fresh.updated_at = now
+        _record("updated", fresh, who, changes=changed)
+        _announce(signals.key_updated, key=fresh, actor=who, changes=changed)
+    return fresh
+
+
+def revoke_key(
+    *, key: APIKey, actor: ActorLike = None, reason: str = "", cascade: bool = False
+) -> APIKey:
+    """Return *key*, revoked for good; where it was already, nothing changes.
+
+    cascade: also every key that was made through it, to the last.
+    Raises InvalidInput where *reason* is too long.
+    """
+    reason = validation.clean({"reason": reason})["reason"]
+    who = Actor.of(actor)
+    with _transaction():
+        fresh = _revoke(_locked(key), who, reason)
+        if cascade:
+            _revoke_offspring(fresh, who, reason)
+    return fresh
+
+
+def delete_key(*, key: APIKey, actor: ActorLike = None, reason: str = "") -> None:
+    """Revoke *key* and take it out of every list; its row, usage and events stay."""
+    reason = validation.clean({"reason": reason})["reason"]
+    who = Actor.of(actor)
+    with _transaction():
+        fresh = _locked(key)
+        if fresh.deleted_at is not None:
+            return
+        now = timezone.now()
+        values = {"deleted_at": now, "updated_at": now}
+        if fresh.revoked_at is None:
+            values |= {"revoked_at": now, "revoked_by": who.user, "revoked_reason": reason}
+        APIKey.objects.filter(pk=fresh.pk).update(**values)
+        for name, value in values.items():
+            setattr(fresh, name, value)
+        _record("deleted", fresh, who, reason=reason)
+        _announce(signals.key_deleted, key=fresh, actor=who, reason=reason)
+
+
+def mark_first_use(secret_id: int, now: datetime) -> None:
+    """Note that a secret was used for the first time; only the first one counts."""
+    APIKeySecret.objects.filter(pk=secret_id, first_used_at=None).update(first_used_at=now)
+
+
+def _insert(key: APIKey) -> None:
+    taken = Conflict(_("This key was created already."))
+    if APIKey.objects.filter(pk=key.pk).exists():
+        raise taken
+    try:
+        key.save(force_insert=True)
+    except IntegrityError as error:
+        # Of two requests with one id at once the second waits for the first, and is here.
+        if APIKey.objects.filter(pk=key.pk).exists():
+            raise taken from error
+        raise
+
+
+def _revoke(key: APIKey, actor: Actor, reason: str) -> APIKey:
+    if key.revoked_at is not None:
+        return key
+    now = timezone.now()
+    values = {
+        "revoked_at": now,
+        "revoked_by": actor.user,
+        "revoked_reason": reason,
+        "updated_at": now,
+    }
+    # Conditional, so that of two revokes where rows cannot be locked one has its Event.
+    if APIKey.objects.filter(pk=key.pk, revoked_at=None).update(**values):
+        for name, value in values.items():
+            setattr(key, name, value)
+        _record("revoked", key, actor, reason=reason)
+        _announce(signals.key_revoked, key=key, actor=actor, reason=reason)
+    return key
+
+
+def _revoke_offspring(key: APIKey, actor: Actor, reason: str) -> None:
+    parents: Sequence[uuid.UUID] = [key.pk]
+    while parents:
+        children = list(
+            APIKey.objects.select_for_update().filter(created_by_key__in=parents).order_by("pk")
+        )
+        for child in children:
+            _revoke(child, actor, reason)
+        parents = [child.pk for child in children]
+
+
+def _locked(key: APIKey) -> APIKey:
+    # The row as it is now, kept from others until the transaction ends: what the
+    # caller holds may be older than a revoke.
+    fresh = APIKey.objects.select_for_update().filter(pk=key.pk).first()
+    if fresh is None:
+        raise Conflict(_("This key is gone."))
+    return fresh
+
+
+def _transaction() -> transaction.Atomic:
+    return transaction.atomic(using=router.db_for_write(APIKey))
+
+
+def _record(
+    type_: str,
+    key: APIKey,
+    actor: Actor,
+    *,
+    reason: str = "",
+    changes: Mapping[str, Sequence[Any]] | None = None,
+) -> None:
+    owner = key.owner
+    APIKeyEvent.objects.create(
+        type=type_,
+        key_id=key.pk,
+        key_name=key.name,
+        key_masked=key.masked,
+        owner_id="" if owner is None else str(owner.pk),
+        owner_name="" if owner is None else conf.policy.owner_name(owner)[:255],
+        actor_kind=actor.kind,
+        actor_id=actor.id[:64],
+        actor_name=actor.name[:255],
+        address=actor.address,
+        user_agent=actor.user_agent,
+        reason=reason,
+        changes={
+            name: [_as_json(value) for value in pair] for name, pair in (changes or {}).items()
+        },
+    )
+
+
+def _as_json(value: Any) -> Any:
+    return value.isoformat() if hasattr(value, "isoformat") else value
+
+
+def _announce(signal: signals.Signal, **facts: Any) -> None:
+    transaction.on_commit(
+        lambda: signals.send(signal, **facts), using=router.db_for_write(APIKey), robust=True
+    )

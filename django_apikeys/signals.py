@@ -1,0 +1,37 @@
+"""What a host can listen to.
+
+Each is sent after the transaction of the change has committed, by
+``send_robust``: a receiver that raises is logged by Django and breaks nothing. All are sent
+with ``sender=APIKey``.
+
+========================  ==========================================================
+key_created               ``key``, ``actor``
+key_updated               ``key``, ``actor``, ``changes`` ({field: [before, after]})
+key_revoked               ``key``, ``actor``, ``reason``
+key_deleted               ``key``, ``actor``, ``reason``
+key_refused               ``code``, ``public_id`` (None for an unknown one),
+                          ``address`` (None where it cannot be read)
+========================  ==========================================================
+
+``key`` is the APIKey as it is after the change, ``actor`` a ``services.Actor``. No
+signal carries a secret.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.dispatch import Signal
+
+key_created = Signal()
+key_updated = Signal()
+key_revoked = Signal()
+key_deleted = Signal()
+key_refused = Signal()
+
+
+def send(signal: Signal, **facts: Any) -> None:
+    """Send *signal*; Django logs a receiver that raises."""
+    from django_apikeys.models import APIKey  # noqa: PLC0415 - models need the apps to be loaded
+
+    signal.send_robust(sender=APIKey, **facts)

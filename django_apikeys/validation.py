@@ -1,0 +1,221 @@
+"""What may be stored of what was asked for.
+
+The functions raise Django's ValidationError, which forms, serializers and commands
+all understand; ``clean`` collects them, so that every bad field is named at once.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from django.core.exceptions import ValidationError
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+from django_apikeys.conf import conf
+from django_apikeys.exceptions import InvalidInput
+from django_apikeys.keys import scopes as grammar
+from django_apikeys.keys.networks import normalise_network
+from django_apikeys.keys.rates import parse_rate
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+NAME_LENGTH = 100
+DESCRIPTION_LENGTH = 1000
+REASON_LENGTH = 500
+MOST_SCOPES = 100
+MOST_NETWORKS = 100
+METADATA_BYTES = 4096
+_FURTHEST = timedelta(days=366 * 100)
+# NUL and lone surrogates cannot be stored by PostgreSQL; the rest has no place in a name.
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
+_UNPRINTABLE_BUT_LINES = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
+
+
+def clean(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return *fields*, each as it is to be stored.
+
+    Raises InvalidInput, with every bad field and all that is wrong with it.
+    """
+    cleaned: dict[str, Any] = {}
+    errors: dict[str, Any] = {}
+    for name, value in fields.items():
+        try:
+            cleaned[name] = CLEANERS[name](value)
+        except ValidationError as error:
+            errors[name] = error
+    if errors:
+        raise InvalidInput(errors)
+    return cleaned
+
+
+def clean_name(value: object) -> str:
+    """A line of 1 to 100 characters; empty where APIKEYS_REQUIRE_NAME is off."""
+    name = _line(value, NAME_LENGTH)
+    if not name and conf.REQUIRE_NAME:
+        raise ValidationError(_("A key needs a name."), code="required")
+    return name
+
+
+def clean_description(value: object) -> str:
+    """Text of up to 1 000 characters, several lines at will."""
+    return _checked(value, DESCRIPTION_LENGTH, _UNPRINTABLE_BUT_LINES)
+
+
+def clean_reason(value: object) -> str:
+    """A line of up to 500 characters."""
+    return _line(value, REASON_LENGTH)
+
+
+def clean_environment(value: object) -> str:
+    """One of APIKEYS_ENVIRONMENTS."""
+    if value not in conf.ENVIRONMENTS:
+        raise ValidationError(
+            _("“%(value)s” is not one of: %(known)s.")
+            % {"value": str(value)[:50], "known": ", ".join(conf.ENVIRONMENTS)},
+            code="invalid_choice",
+        )
+    return str(value)
+
+
+def clean_scopes(value: object) -> list[str]:
+    """A list of known scopes, each once, in the order given."""
+    texts = _texts(value, MOST_SCOPES)
+    registry = conf.SCOPES
+    unknown = [text for text in texts if not grammar.is_known(text, registry)]
+    if unknown:
+        raise ValidationError(
+            _("Unknown scope: %(scopes)s.")
+            % {"scopes": ", ".join(repr(text[:100]) for text in unknown[:10])},
+            code="unknown_scope",
+        )
+    return texts
+
+
+def clean_allowed_ips(value: object) -> list[str]:
+    """A list of IP addresses and networks in their one written form; empty: all."""
+    found, errors = [], []
+    for text in _texts(value, MOST_NETWORKS):
+        try:
+            found.append(normalise_network(text))
+        except ValueError as error:
+            errors.append(str(error))
+    if errors:
+        raise ValidationError([ValidationError(text, code="invalid_network") for text in errors])
+    return list(dict.fromkeys(found))
+
+
+def clean_rate_limit(value: object) -> str:
+    """``N/s|m|h|d``; None and empty are that of the plan."""
+    if value is None or value == "":
+        return ""
+    try:
+        parse_rate(value if isinstance(value, str) else "")
+    except ValueError as error:
+        raise ValidationError(str(error), code="invalid_rate") from error
+    return str(value)
+
+
+def clean_expires_at(value: object) -> datetime | None:
+    """A moment to come, aware; None is never."""
+    if value is None:
+        return None
+    if not isinstance(value, datetime) or timezone.is_naive(value):
+        raise ValidationError(_("A date and time with its time zone is needed."), code="invalid")
+    now = timezone.now()
+    if value <= now:
+        raise ValidationError(
+            _("This moment is in the past. To end a key now, revoke it."), code="past"
+        )
+    if value > now + _FURTHEST:
+        raise ValidationError(
+            _("This is more than a hundred years away. Leave it empty for never."), code="far"
+        )
+    return value
+
+
+def clean_enabled(value: object) -> bool:
+    """True or False."""
+    if not isinstance(value, bool):
+        raise ValidationError(_("True or False is needed."), code="invalid")
+    return value
+
+
+def clean_metadata(value: object) -> dict[str, Any]:
+    """A JSON object of up to 4 kB, without NUL and lone surrogates."""
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise ValidationError(_("A JSON object is needed."), code="invalid")
+    try:
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+        size = len(text.encode())
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ValidationError(_("This cannot be stored as JSON."), code="invalid") from error
+    # json.dumps writes NUL as an escape, so the escape is what is looked for.
+    if _has_nul(value):
+        raise ValidationError(_("NUL characters cannot be stored."), code="null_characters")
+    if size > METADATA_BYTES:
+        raise ValidationError(
+            _("At most %(limit)d bytes as JSON; these are %(size)d.")
+            % {"limit": METADATA_BYTES, "size": size},
+            code="too_long",
+        )
+    return dict(value)
+
+
+CLEANERS: dict[str, Callable[[object], Any]] = {
+    "name": clean_name,
+    "description": clean_description,
+    "environment": clean_environment,
+    "scopes": clean_scopes,
+    "allowed_ips": clean_allowed_ips,
+    "rate_limit": clean_rate_limit,
+    "expires_at": clean_expires_at,
+    "enabled": clean_enabled,
+    "metadata": clean_metadata,
+    "reason": clean_reason,
+}
+
+
+def _line(value: object, length: int) -> str:
+    return _checked(value, length, _UNPRINTABLE).strip()
+
+
+def _checked(value: object, length: int, forbidden: re.Pattern[str]) -> str:
+    if not isinstance(value, str):
+        raise ValidationError(_("A text is needed."), code="invalid")
+    if len(value) > length:
+        raise ValidationError(
+            _("At most %(limit)d characters; these are %(size)d.")
+            % {"limit": length, "size": len(value)},
+            code="max_length",
+        )
+    if forbidden.search(value):
+        raise ValidationError(_("Control characters cannot be stored."), code="unprintable")
+    return value
+
+
+def _texts(value: object, most: int) -> list[str]:
+    if not isinstance(value, (list, tuple, set, frozenset)):
+        raise ValidationError(_("A list of texts is needed."), code="not_a_list")
+    if not all(isinstance(text, str) for text in value):
+        raise ValidationError(_("A list of texts is needed."), code="not_a_list")
+    if len(value) > most:
+        raise ValidationError(_("At most %(limit)d entries.") % {"limit": most}, code="too_many")
+    return list(dict.fromkeys(value))
+
+
+def _has_nul(value: object) -> bool:
+    if isinstance(value, str):
+        return "\x00" in value
+    if isinstance(value, Mapping):
+        return any(_has_nul(key) or _has_nul(item) for key, item in value.items())
+    if isinstance(value, (list, tuple)):
+        return any(map(_has_nul, value))
+    return False

@@ -1,0 +1,235 @@
+"""THE DOOR IN: a request's secret, its client and the moment become a Grant, or an error.
+
+The order of the checks is that of the contract: shape and checksum without the
+database, one SELECT by public id, the digest in constant time, the address, the
+state of the key and its owner, the scopes. Nothing is written but the first use of
+a secret, once.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TYPE_CHECKING, Any
+
+from asgiref.sync import sync_to_async
+from django.apps import apps
+from django.db import Error as DatabaseTrouble
+from django.db import router, transaction
+from django.utils import timezone
+
+from django_apikeys import credentials, services, signals
+from django_apikeys.conf import conf
+from django_apikeys.exceptions import (
+    AddressNotAllowed,
+    InsufficientScope,
+    KeyRefused,
+    MalformedKey,
+    NotAuthenticated,
+    Refused,
+    Unavailable,
+    UnknownKey,
+    WrongSecret,
+)
+from django_apikeys.keys import scopes as grammar
+from django_apikeys.keys.format import mask, parse
+from django_apikeys.keys.grants import Grant
+from django_apikeys.keys.restrictions import PREVIOUS, KeyState, Refusal, refusal
+from django_apikeys.models import APIKey, APIKeySecret
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+    from datetime import datetime
+
+    from django.http import HttpRequest
+
+    from django_apikeys.credentials import Credential
+    from django_apikeys.keys.networks import Address
+
+logger = logging.getLogger("django_apikeys")
+
+# The columns of the one SELECT, beside those that the policy names of the owner.
+_COLUMNS = (
+    "id",
+    "prefix",
+    "public_id",
+    "last_four",
+    "digest",
+    "slot",
+    "retires_at",
+    "first_used_at",
+    "key_id",
+    "key__name",
+    "key__environment",
+    "key__scopes",
+    "key__allowed_ips",
+    "key__rate_limit",
+    "key__enabled",
+    "key__expires_at",
+    "key__revoked_at",
+    "key__owner_id",
+)
+_OWNER = "key__owner__"
+
+# Set by whoever asks for nothing: any key will do.
+ANY_KEY: tuple[str, ...] = ()
+
+
+def verify(
+    request: HttpRequest,
+    *,
+    required_scopes: Collection[str] | None = ANY_KEY,
+    now: datetime | None = None,
+) -> Grant:
+    """Return the Grant of the key that *request* carries.
+
+    required_scopes: what the key must be allowed to do; None where nobody has said,
+    which refuses it. now: aware; default the present.
+    Raises Refused: NotAuthenticated where nothing of ours was sent, InvalidRequest,
+    InvalidKey, KeyRefused, AddressNotAllowed, InsufficientScope, Unavailable.
+    """
+    address = conf.client_resolver(request)
+    try:
+        credential = credentials.extract(request)
+        if credential is not None:
+            return _verify(credential, address, required_scopes, now or timezone.now())
+    except Refused as refused:
+        signals.send(
+            signals.key_refused,
+            code=refused.code,
+            public_id=refused.public_id,
+            address=None if address is None else str(address),
+        )
+        raise
+    raise NotAuthenticated
+
+
+averify = sync_to_async(verify, thread_sensitive=True)
+
+
+def _verify(
+    credential: Credential,
+    address: Address | None,
+    required_scopes: Collection[str] | None,
+    now: datetime,
+) -> Grant:
+    parsed = parse(credential.secret, conf.PREFIXES, conf.ENVIRONMENTS)
+    if parsed.environment not in conf.ACCEPTED_ENVIRONMENTS:
+        raise MalformedKey
+    row = _look_up(parsed.public_id)
+    if row is None:
+        conf.hasher.burn(credential.secret)
+        raise UnknownKey
+    owner = {
+        name.removeprefix(_OWNER): value for name, value in row.items() if name.startswith(_OWNER)
+    }
+    _check_secret(credential, row, owner)
+    _check_restrictions(row, owner, address, now)
+    grant = _grant(row, owner)
+    if required_scopes is None or not grant.has_scope(*required_scopes):
+        raise InsufficientScope(required_scopes, grant.public_id)
+    if row["first_used_at"] is None:
+        _mark_first_use(row["id"], now)
+    return grant
+
+
+def _look_up(public_id: str) -> Mapping[str, Any] | None:
+    columns = [*_COLUMNS, *(_OWNER + name for name in conf.policy.owner_fields)]
+    # The primary, not a replica that may lag: a revoke holds from the next request on.
+    secrets = APIKeySecret.objects.using(router.db_for_write(APIKeySecret))
+    try:
+        return next(iter(secrets.filter(public_id=public_id).values(*columns)[:1]), None)
+    except DatabaseTrouble as error:
+        logger.exception("The database did not answer for an API key.")
+        raise Unavailable from error
+
+
+def _check_secret(
+    credential: Credential, row: Mapping[str, Any], owner: Mapping[str, Any]
+) -> None:
+    if not conf.hasher.verify(credential.secret, row["digest"]):
+        if not conf.hasher.knows(row["digest"]):
+            _complain_of_pepper(row["digest"])
+        raise WrongSecret
+    # Only now, so that a user name cannot be guessed without the secret.
+    if credential.username and credential.username not in conf.policy.basic_usernames(owner):
+        raise WrongSecret
+
+
+def _check_restrictions(
+    row: Mapping[str, Any], owner: Mapping[str, Any], address: Address | None, now: datetime
+) -> None:
+    state = KeyState(
+        allowed_ips=row["key__allowed_ips"],
+        slot=row["slot"],
+        retires_at=row["retires_at"],
+        revoked_at=row["key__revoked_at"],
+        enabled=row["key__enabled"],
+        expires_at=row["key__expires_at"],
+        owner_is_active=row["key__owner_id"] is None or conf.policy.is_active(owner),
+    )
+    reason = refusal(state, address, now)
+    if reason is Refusal.ADDRESS_NOT_ALLOWED:
+        raise AddressNotAllowed(row["public_id"])
+    if reason is not None:
+        raise KeyRefused(reason.value, row["public_id"])
+
+
+def _grant(row: Mapping[str, Any], owner: Mapping[str, Any]) -> Grant:
+    owner_id = row["key__owner_id"]
+    return Grant(
+        key_id=row["key_id"],
+        public_id=row["public_id"],
+        name=row["key__name"],
+        environment=row["key__environment"],
+        scopes=grammar.read_stored(row["key__scopes"]),
+        owner_id=owner_id,
+        plan=None if owner_id is None else conf.policy.plan(owner),
+        masked=mask(row["prefix"], row["key__environment"], row["public_id"], row["last_four"]),
+        allowed_ips=tuple(row["key__allowed_ips"]),
+        rate_limit=row["key__rate_limit"] or None,
+        expires_at=row["key__expires_at"],
+        in_grace=row["slot"] == PREVIOUS,
+        implied_scopes=conf.IMPLIED_SCOPES,
+        loader=_loader,
+    )
+
+
+class _Loader:
+    def owner(self, grant: Grant) -> Any:
+        if grant.owner_id is None:
+            return None
+        return apps.get_model(conf.OWNER_MODEL)._default_manager.get(pk=grant.owner_id)
+
+    def key(self, grant: Grant) -> APIKey:
+        return APIKey.objects.get(pk=grant.key_id)
+
+
+_loader = _Loader()
+
+
+def _mark_first_use(secret_id: int, now: datetime) -> None:
+    alias = router.db_for_write(APIKeySecret)
+    try:
+        services.mark_first_use(secret_id, now)
+    except DatabaseTrouble as error:
+        logger.exception("The first use of an API key could not be noted.")
+        # Alone it costs nothing: the next use notes it. Inside a transaction of the
+        # request that one is broken, and the view must not run in it.
+        if transaction.get_connection(alias).in_atomic_block:
+            raise Unavailable from error
+
+
+_complained_at = 0.0
+
+
+def _complain_of_pepper(digest: str) -> None:
+    global _complained_at  # noqa: PLW0603 - one line a minute, whoever asks
+    if time.monotonic() - _complained_at >= 60 or not _complained_at:  # noqa: PLR2004 - seconds
+        _complained_at = time.monotonic()
+        logger.error(
+            "An API key was refused because the pepper of its digest is not configured: %s. "
+            "List it in APIKEYS_PEPPERS, or the SECRET_KEY it was derived from in "
+            "SECRET_KEY_FALLBACKS.",
+            "$".join(digest.split("$")[:2]),
+        )
