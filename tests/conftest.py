@@ -1,0 +1,45 @@
+"""Fixtures that more than one file needs."""
+
+import pytest
+from rest_framework.test import APIClient
+
+from django_apikeys import services
+from tests.factories import UserFactory
+
+
+@pytest.fixture
+def user(db):
+    return UserFactory(username="ann", email="ann@example.com")
+
+
+@pytest.fixture
+def issue(user):
+    """Make a key of *user* with a usable secret."""
+
+    def issue(**fields):
+        return services.create_key(**{"owner": user, "name": "a key", "actor": user, **fields})
+
+    return issue
+
+
+@pytest.fixture
+def issued(issue):
+    """A key of *user* that may read customers, with its secret."""
+    return issue(scopes=["customers:read"])
+
+
+@pytest.fixture
+def client():
+    return APIClient()
+
+
+@pytest.fixture
+def as_user(user):
+    """A client that *user* has logged in with, by session."""
+    client = APIClient()
+    client.force_login(user)
+    return client
+
+
+def bearer(secret):
+    return {"Authorization": f"Bearer {secret}"}
