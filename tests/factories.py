@@ -27,6 +27,7 @@ class UserFactory(factory.django.DjangoModelFactory):
 class APIKeyFactory(factory.django.DjangoModelFactory):
     class Meta:
         model = APIKey
+        skip_postgeneration_save = True
 
     owner = factory.SubFactory(UserFactory)
     name = factory.Sequence("key {}".format)
