@@ -19,11 +19,11 @@ def patch_guarded(response: HttpResponseBase, *, to_a_key: bool, refused: bool) 
     A refusal is stored nowhere; an answer to a key by nobody but its client, unless
     the view was stricter.
     """
-    patch_vary_headers(response, VARY)  # type: ignore[arg-type]  # it takes streaming answers too
+    patch_vary_headers(response, VARY)
     if refused:
         response["Cache-Control"] = "no-store"
     elif to_a_key and "no-store" not in response.get("Cache-Control", "").lower():
-        patch_cache_control(response, private=True)  # type: ignore[arg-type]  # the same
+        patch_cache_control(response, private=True)
 
 
 def never_store(request: HttpRequest) -> None:

@@ -22,7 +22,6 @@ from django_apikeys.keys.format import mask
 from django_apikeys.keys.restrictions import CURRENT, PREVIOUS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from datetime import datetime
 
     from django.db.backends.base.base import BaseDatabaseWrapper
@@ -46,16 +45,11 @@ class APIKeyQuerySet(models.QuerySet["APIKey"]):
 
     def listed(self) -> APIKeyQuerySet:
         """Keys that are not deleted, with all that a list shows of each in two queries."""
-        return (
-            self.filter(deleted_at=None)
-            .select_related("owner", "created_by", "revoked_by", "totals")
-            .prefetch_related(
-                models.Prefetch(
-                    "secrets",
-                    queryset=APIKeySecret.objects.filter(slot__isnull=False).order_by("slot"),
-                    to_attr="live_secrets",
-                )
-            )
+        live_secrets = APIKeySecret.objects.filter(slot__isnull=False).order_by("slot")
+        related = ("owner", "created_by", "revoked_by", "totals")
+        keys = self.filter(deleted_at=None).select_related(*related)
+        return keys.prefetch_related(  # type: ignore[no-redef]  # services set it too
+            models.Prefetch("secrets", queryset=live_secrets, to_attr="live_secrets")
         )
 
     def with_status(self, status: Status, now: datetime) -> APIKeyQuerySet:
@@ -154,7 +148,6 @@ class APIKey(models.Model):
 
     objects = APIKeyQuerySet.as_manager()
 
-    live_secrets: Sequence[APIKeySecret]  # of listed()
     totals: APIKeyTotals  # of listed(); not every key has been used
 
     class Meta:

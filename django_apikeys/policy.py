@@ -104,7 +104,7 @@ class BasePolicy:
         try:
             return self.owner_model._default_manager.get(pk=text)
         except (ValueError, ValidationError) as error:
-            raise self.owner_model.DoesNotExist(text) from error
+            raise ObjectDoesNotExist(text) from error
 
     def owner_name(self, owner: Any) -> str:
         return str(owner)
@@ -136,7 +136,7 @@ class UserPolicy(BasePolicy):
     def find_owner(self, text: str) -> AbstractBaseUser:
         users = get_user_model()._default_manager
         try:
-            return users.get_by_natural_key(text)  # type: ignore[attr-defined, no-any-return]
+            return users.get_by_natural_key(text)
         except ObjectDoesNotExist:
             found: AbstractBaseUser = super().find_owner(text)
             return found

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from django.contrib.auth.base_user import AbstractBaseUser
-    from django.db.models import Model
+    from django.dispatch import Signal
 
     from django_apikeys.keys.format import Secret
     from django_apikeys.keys.grants import Grant
@@ -67,7 +67,7 @@ class IssuedSecret:
 
 def create_key(
     *,
-    owner: Model | None,
+    owner: Any,
     name: str = "",
     actor: ActorLike = None,
     description: str = "",
@@ -191,7 +191,7 @@ def delete_key(*, key: APIKey, actor: ActorLike = None, reason: str = "") -> Non
         if fresh.deleted_at is not None:
             return
         now = timezone.now()
-        values = {"deleted_at": now, "updated_at": now}
+        values: dict[str, Any] = {"deleted_at": now, "updated_at": now}
         if fresh.revoked_at is None:
             values |= {"revoked_at": now, "revoked_by": who.user, "revoked_reason": reason}
         APIKey.objects.filter(pk=fresh.pk).update(**values)
@@ -294,7 +294,7 @@ def _as_json(value: Any) -> Any:
     return value.isoformat() if hasattr(value, "isoformat") else value
 
 
-def _announce(signal: signals.Signal, **facts: Any) -> None:
+def _announce(signal: Signal, **facts: Any) -> None:
     transaction.on_commit(
         lambda: signals.send(signal, **facts), using=router.db_for_write(APIKey), robust=True
     )

@@ -67,7 +67,7 @@ class APIKeyUser:
         return False
 
 
-class LazyUser(SimpleLazyObject):
+class LazyUser(SimpleLazyObject):  # type: ignore[type-arg]  # generic for the checker alone
     """The owner of a key, loaded when more is asked of them than who they are."""
 
     is_authenticated: Literal[True] = True

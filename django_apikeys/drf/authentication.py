@@ -50,7 +50,7 @@ class APIKeyAuthentication(BaseAuthentication):
             raise as_api_exception(refused) from refused
         answer.to_a_key = True
         never_store(request._request)
-        request.__class__ = _never_stored(type(request))
+        request.__class__ = _never_stored(type(request))  # type: ignore[arg-type]  # DRF's stubs call a class unhashable
         return request_user(grant), grant
 
     def authenticate_header(self, request: Request) -> str:
@@ -79,7 +79,7 @@ class _Answer:
             patch_guarded(response, to_a_key=self.to_a_key, refused=refused)
             return response
 
-        view.finalize_response = finalize_response  # type: ignore[method-assign]  # of this one
+        view.finalize_response = finalize_response  # type: ignore[assignment, method-assign]  # of this one view
 
 
 @lru_cache(maxsize=32)

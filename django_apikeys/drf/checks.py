@@ -29,8 +29,9 @@ def view_findings() -> list[CheckMessage]:
         registry = conf.SCOPES
     except ImproperlyConfigured:
         return []  # E001 says so
+    default: Any = api_settings.DEFAULT_AUTHENTICATION_CLASSES  # classes, once it is read
     findings = _check_order(
-        api_settings.DEFAULT_AUTHENTICATION_CLASSES,
+        default,
         "DEFAULT_AUTHENTICATION_CLASSES",
         "django_apikeys.W003",
     )
@@ -66,7 +67,7 @@ def _check_view(view: _View, registry: Iterable[str]) -> list[CheckMessage]:
     return findings
 
 
-def _check_order(classes: Iterable[type], where: str, id_: str) -> list[CheckMessage]:
+def _check_order(classes: Iterable[Any], where: str, id_: str) -> list[CheckMessage]:
     if _positions(classes) in ([], [0]):
         return []
     return [
@@ -81,7 +82,7 @@ def _check_order(classes: Iterable[type], where: str, id_: str) -> list[CheckMes
     ]
 
 
-def _positions(classes: Iterable[type]) -> list[int]:
+def _positions(classes: Iterable[Any]) -> list[int]:
     return [
         position
         for position, class_ in enumerate(classes)

@@ -30,7 +30,7 @@ class RefusedResponse(APIException):
         self.status_code = error.status
         self.detail = {
             "detail": ErrorDetail(force_str(error.message), error.code),
-            "code": error.code,
+            "code": ErrorDetail(error.code, error.code),
         }
         if isinstance(error, Refused):
             self.auth_header = error.challenge

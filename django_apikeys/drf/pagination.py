@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from django.utils.translation import gettext_lazy as _
 from rest_framework.exceptions import ValidationError
@@ -10,6 +10,7 @@ from rest_framework.pagination import PageNumberPagination
 from rest_framework.response import Response
 
 if TYPE_CHECKING:
+    from django.core.paginator import Page
     from rest_framework.request import Request
 
 
@@ -34,13 +35,14 @@ class EnvelopePagination(PageNumberPagination):
         return self.max_page_size if len(text.lstrip("0")) > 3 else min(int(text), 100)  # noqa: PLR2004 - digits of 100
 
     def get_paginated_response(self, data: Any) -> Response:
+        page = cast("Page[Any]", self.page)  # set by paginate_queryset
         return Response(
             Envelope(
                 data=data,
                 meta={
-                    "page": self.page.number,
-                    "limit": self.page.paginator.per_page,
-                    "total": self.page.paginator.count,
+                    "page": page.number,
+                    "limit": page.paginator.per_page,
+                    "total": page.paginator.count,
                 },
             )
         )

@@ -49,7 +49,7 @@ class HasScope(OperationHolderMixin, BasePermission):
 
     def has_permission(self, request: Request, view: APIView) -> bool:
         if not isinstance(request.auth, Grant):
-            return bool(request.user and request.user.is_authenticated)
+            return bool(getattr(request.user, "is_authenticated", False))
         required = self.declared_scopes or declared_scopes(view, request.method or "")
         return required is not None and request.auth.has_scope(*required)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.utils.translation import gettext_lazy as _
 from rest_framework import serializers
@@ -12,7 +12,15 @@ from rest_framework.fields import empty
 from django_apikeys import validation
 from django_apikeys.conf import conf
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 _FORM_TOKEN = "csrfmiddlewaretoken"  # noqa: S105 - the name of Django's form field
+
+
+def _rules(cleaner: Callable[[object], Any]) -> list[Any]:
+    # A cleaner is a validator whose result DRF leaves aside: the services clean again.
+    return [cleaner]
 
 
 class StrictSerializer(serializers.Serializer[Any]):
@@ -48,7 +56,7 @@ class _Switch(serializers.BooleanField):
 class KeyInput(StrictSerializer):
     """The settings of a key. With ``partial=True`` those that are to change."""
 
-    not_settable = (
+    not_settable: tuple[str, ...] = (
         "id",
         "masked",
         "public_id",
@@ -68,27 +76,29 @@ class KeyInput(StrictSerializer):
         "rotation_due_at",
     )
 
-    name = serializers.CharField(allow_blank=True, validators=[validation.clean_name])
+    name = serializers.CharField(allow_blank=True, validators=_rules(validation.clean_name))
     description = serializers.CharField(
-        required=False, allow_blank=True, validators=[validation.clean_description]
+        required=False, allow_blank=True, validators=_rules(validation.clean_description)
     )
     scopes = serializers.ListField(
-        required=False, child=serializers.CharField(), validators=[validation.clean_scopes]
+        required=False, child=serializers.CharField(), validators=_rules(validation.clean_scopes)
     )
     allowed_ips = serializers.ListField(
-        required=False, child=serializers.CharField(), validators=[validation.clean_allowed_ips]
+        required=False,
+        child=serializers.CharField(),
+        validators=_rules(validation.clean_allowed_ips),
     )
     rate_limit = serializers.CharField(
         required=False,
         allow_null=True,
         allow_blank=True,
-        validators=[validation.clean_rate_limit],
+        validators=_rules(validation.clean_rate_limit),
     )
     expires_at = serializers.DateTimeField(
-        required=False, allow_null=True, validators=[validation.clean_expires_at]
+        required=False, allow_null=True, validators=_rules(validation.clean_expires_at)
     )
     enabled = _Switch(required=False)
-    metadata = serializers.JSONField(required=False, validators=[validation.clean_metadata])
+    metadata = serializers.JSONField(required=False, validators=_rules(validation.clean_metadata))
 
     def get_fields(self) -> dict[str, serializers.Field[Any, Any, Any, Any]]:
         fields = super().get_fields()
@@ -99,7 +109,9 @@ class KeyInput(StrictSerializer):
 class NewKeyInput(KeyInput):
     """The settings of a key that is to be made; ``owner`` is read by the view."""
 
-    environment = serializers.CharField(required=False, validators=[validation.clean_environment])
+    environment = serializers.CharField(
+        required=False, validators=_rules(validation.clean_environment)
+    )
     owner = serializers.JSONField(required=False, allow_null=True)
 
 
@@ -113,6 +125,6 @@ class RevokeInput(StrictSerializer):
     """Why a key is revoked, and whether those made through it are too."""
 
     reason = serializers.CharField(
-        required=False, allow_blank=True, validators=[validation.clean_reason]
+        required=False, allow_blank=True, validators=_rules(validation.clean_reason)
     )
     cascade = _Switch(required=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from django.core.exceptions import ValidationError as DjangoValidationError
 from django.db.models import Q
@@ -48,7 +48,7 @@ class IsPerson(BasePermission):
     def has_permission(self, request: Request, view: APIView) -> bool:
         if isinstance(request.auth, Grant):
             raise as_api_exception(NotPermitted(_("API keys cannot manage API keys.")))
-        return bool(request.user and request.user.is_authenticated)
+        return bool(getattr(request.user, "is_authenticated", False))
 
 
 class ManagementView(APIView):
@@ -222,7 +222,7 @@ class SelfView(ManagementView):
     required_scopes = ()
 
     def get(self, request: Request) -> Response:
-        return _answer(APIKey.objects.listed().get(pk=request.auth.key_id))
+        return _answer(APIKey.objects.listed().get(pk=cast("Grant", request.auth).key_id))
 
 
 def _by_identifier(owners: QuerySet[Any], request: Request) -> QuerySet[Any]:
