@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
+from django.forms import ModelForm
 from django.shortcuts import redirect
 from django.template.response import TemplateResponse
 from django.urls import path, reverse
@@ -87,7 +88,14 @@ class APIKeyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # generic for th
     def get_readonly_fields(
         self, request: HttpRequest, obj: APIKey | None = None
     ) -> tuple[str, ...]:
-        return () if obj is None else (*self._shown, "new_id")
+        return () if obj is None else self._shown
+
+    def get_form(
+        self, request: HttpRequest, obj: APIKey | None = None, *args: Any, **kwargs: Any
+    ) -> Any:
+        if obj is not None:
+            kwargs["form"] = ModelForm  # it shows; there is nothing to fill in
+        return super().get_form(request, obj, *args, **kwargs)
 
     def has_change_permission(self, request: HttpRequest, obj: APIKey | None = None) -> bool:
         return False

@@ -20,9 +20,12 @@ def check_settings(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
         try:
             getattr(conf, name)
         except ImproperlyConfigured as error:
-            findings.append(
-                Error(str(error), hint="See the settings reference.", id="django_apikeys.E001")
+            finding = Error(
+                str(error), hint="See the settings reference.", id="django_apikeys.E001"
             )
+            # One setting may be read by several properties.
+            if finding not in findings:
+                findings.append(finding)
     return findings or _undeclared_views()
 
 
@@ -40,8 +43,11 @@ def _undeclared_views() -> list[CheckMessage]:
 
 def check_deployment(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     """W002: the pepper is derived from SECRET_KEY, so that whoever has one has both."""
-    if conf.PEPPERS:
-        return []
+    try:
+        if conf.PEPPERS:
+            return []
+    except ImproperlyConfigured:
+        return []  # E001 says so
     return [
         Warning(
             "The pepper of the digests of API keys is derived from SECRET_KEY.",

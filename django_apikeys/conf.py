@@ -76,8 +76,12 @@ class Configuration:
         """
         implied = _mapping("APIKEYS_IMPLIED_SCOPES", {})
         for scopes in implied.values():
-            if not isinstance(scopes, (list, tuple, set, frozenset)):
-                raise ImproperlyConfigured("APIKEYS_IMPLIED_SCOPES maps a scope to a list.")
+            if not isinstance(scopes, (list, tuple, set, frozenset)) or not all(
+                isinstance(scope, str) for scope in scopes
+            ):
+                raise ImproperlyConfigured(
+                    "APIKEYS_IMPLIED_SCOPES maps a scope to a list of scopes."
+                )
         return implied
 
     @property
@@ -91,7 +95,10 @@ class Configuration:
     @property
     def REQUIRE_NAME(self) -> bool:
         """Whether a new key needs a name."""
-        return bool(getattr(settings, "APIKEYS_REQUIRE_NAME", True))
+        value = getattr(settings, "APIKEYS_REQUIRE_NAME", True)
+        if not isinstance(value, bool):
+            raise ImproperlyConfigured("APIKEYS_REQUIRE_NAME is True or False.")
+        return value
 
     @property
     def PEPPERS(self) -> Mapping[str, str]:
@@ -110,7 +117,7 @@ class Configuration:
     def PEPPER_CURRENT(self) -> str | None:
         """The id that makes new digests; default the last of APIKEYS_PEPPERS."""
         current = getattr(settings, "APIKEYS_PEPPER_CURRENT", None)
-        if current is not None and current not in self.PEPPERS:
+        if current is not None and current not in tuple(self.PEPPERS):
             raise ImproperlyConfigured(
                 f"APIKEYS_PEPPER_CURRENT: {current!r} is not in APIKEYS_PEPPERS."
             )
@@ -140,10 +147,7 @@ class Configuration:
     @property
     def policy(self) -> Policy:
         """APIKEYS_POLICY: who may do what."""
-        policy: Policy = _load(
-            "APIKEYS_POLICY", _text("APIKEYS_POLICY", "django_apikeys.policy.UserPolicy")
-        )()
-        return policy
+        return _policy(_text("APIKEYS_POLICY", "django_apikeys.policy.UserPolicy"))
 
     @property
     def client_resolver(self) -> ClientResolver:
@@ -156,7 +160,7 @@ class Configuration:
 def _text(name: str, default: str) -> str:
     value = getattr(settings, name, default)
     if not isinstance(value, str) or not value:
-        raise ImproperlyConfigured(f"{name} is a text, not {type(value).__name__}.")
+        raise ImproperlyConfigured(f"{name} is a text of at least one character.")
     return value
 
 
@@ -182,9 +186,18 @@ def _mapping(name: str, default: Mapping[str, Any]) -> Mapping[str, Any]:
 @lru_cache(maxsize=32)
 def _load(name: str, path: str) -> Any:
     try:
-        return import_string(path)
-    except ImportError as error:
+        found = import_string(path)
+    except (ImportError, ValueError) as error:
         raise ImproperlyConfigured(f"{name}: {path!r} cannot be imported: {error}") from error
+    if not callable(found):
+        raise ImproperlyConfigured(f"{name}: {path!r} cannot be called.")
+    return found
+
+
+@lru_cache(maxsize=8)
+def _policy(path: str) -> Policy:
+    policy: Policy = _load("APIKEYS_POLICY", path)()
+    return policy
 
 
 @lru_cache(maxsize=8)

@@ -36,12 +36,13 @@ def view_findings() -> list[CheckMessage]:
         "django_apikeys.W003",
     )
     for view in _views(get_resolver().url_patterns):
-        findings += _check_view(view, registry)
-    return list(dict.fromkeys(findings))
+        # A view may stand behind several URLs. Messages of Django cannot be hashed.
+        findings += [new for new in _check_view(view, registry) if new not in findings]
+    return findings
 
 
 def _check_view(view: _View, registry: Iterable[str]) -> list[CheckMessage]:
-    classes = view.authentication_classes
+    classes = getattr(view, "authentication_classes", ())
     if not _positions(classes):
         return []
     findings: list[CheckMessage] = []
@@ -96,14 +97,19 @@ class _View:
     def __init__(self, callback: Any) -> None:
         self._class = callback.cls
         self._given = getattr(callback, "initkwargs", {})
-        self.label = f"{self._class.__module__}.{self._class.__qualname__}"
+        # Not __qualname__: DRF gives the class of a function view the function's name alone.
+        self.label = f"{self._class.__module__}.{self._class.__name__}"
         names = getattr(callback, "actions", None) or [
-            name for name in self._class.http_method_names if hasattr(self._class, name)
+            name for name in self.http_method_names if hasattr(self._class, name)
         ]
-        self.methods = [name.upper() for name in names]
+        # A router maps every action that a viewset has, whatever methods it lets in.
+        self.methods = [name.upper() for name in names if name in self.http_method_names]
 
     def __getattr__(self, name: str) -> Any:
-        return self._given[name] if name in self._given else getattr(self._class, name)
+        value = self._given[name] if name in self._given else getattr(self._class, name)
+        if isinstance(value, property):
+            raise AttributeError(f"{self.label} tells its {name} only to a request.")
+        return value
 
 
 def _views(patterns: Iterable[URLPattern | URLResolver]) -> Iterable[_View]:

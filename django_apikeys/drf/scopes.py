@@ -34,7 +34,7 @@ def asked_scopes(view: Any, methods: Iterable[str]) -> Iterable[Any]:
     resource = getattr(view, "scope_resource", None)
     if isinstance(required, dict):
         for scopes in required.values():
-            yield from _listed(scopes)
+            yield from () if scopes is None else _listed(scopes)
     elif required is not None:
         yield from _listed(required)
     elif resource is not None:

@@ -56,6 +56,9 @@ def contains(networks: Sequence[str], address: Address) -> bool:
 
 
 def _parse_network(text: str) -> Network:
+    # A zone is a name on the machine that saw it, and any text at all.
+    if "%" in text:
+        raise ValueError(_not_a_network(text))
     try:
         network = ipaddress.ip_network(text)
     except ValueError:
@@ -73,14 +76,22 @@ def _network_advice(text: str) -> str:
     try:
         meant = ipaddress.ip_network(text, strict=False)
     except ValueError:
-        return f"“{text[:50]}” is not an IP address or network."
-    return f"“{text}” has host bits set; the network is {meant}."
+        return _not_a_network(text)
+    return f"“{text[:50]}” has host bits set; the network is {meant}."
+
+
+def _not_a_network(text: str) -> str:
+    return f"“{text[:50]}” is not an IP address or network."
+
+
+def _stored_network(value: object) -> Network | None:
+    # A row that something else wrote: what cannot be read allows nobody.
+    return _readable_network(value) if isinstance(value, str) else None
 
 
 @lru_cache(maxsize=1024)
-def _stored_network(text: object) -> Network | None:
-    # A row that something else wrote: what cannot be read allows nobody.
+def _readable_network(text: str) -> Network | None:
     try:
-        return _parse_network(text) if isinstance(text, str) else None
+        return _parse_network(text)
     except ValueError:
         return None

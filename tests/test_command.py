@@ -1,0 +1,264 @@
+"""``manage.py apikeys``, as a shell and a script call it."""
+
+import io
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from django.core.management import CommandError, call_command
+
+from django_apikeys.models import APIKey, APIKeyEvent
+from tests.conftest import bearer
+from tests.factories import APIKeyFactory, UserFactory
+
+SECRET = re.compile(r"rak_(live|test)_[0-9A-Za-z]{12}_[0-9A-Za-z]{49}\n")
+ROOT = Path(__file__).parent.parent
+
+
+def run(*args):
+    out, err = io.StringIO(), io.StringIO()
+    call_command("apikeys", *args, stdout=out, stderr=err)
+    return out.getvalue(), err.getvalue()
+
+
+def test_create_prints_the_secret_to_stdout_and_all_else_to_stderr(user, client):
+    out, err = run("create", "--owner", "ann", "--name", "Cron", "--scope", "customers:read")
+
+    assert SECRET.fullmatch(out)
+    assert "Created" in err
+    assert out.strip() not in err
+    assert client.get("/customers/", headers=bearer(out.strip())).status_code == 200
+
+
+def test_create_takes_every_setting_of_a_key(user):
+    run(
+        "create",
+        "--owner=ann",
+        "--name=Cron",
+        "--description=Nightly",
+        "--environment=test",
+        "--scope=customers:read",
+        "--scope=jobs:*",
+        "--allowed-ip=203.0.113.7",
+        "--allowed-ip=2001:db8::/32",
+        "--rate-limit=300/m",
+        "--expires-at=2040-01-31T12:00:00Z",
+    )
+
+    key = APIKey.objects.get()
+    assert (key.owner, key.name, key.description) == (user, "Cron", "Nightly")
+    assert key.environment == "test"
+    assert key.scopes == ["customers:read", "jobs:*"]
+    assert key.allowed_ips == ["203.0.113.7", "2001:db8::/32"]
+    assert key.rate_limit == "300/m"
+    assert key.expires_at.isoformat() == "2040-01-31T12:00:00+00:00"
+
+
+def test_create_reads_a_moment_without_a_zone_in_that_of_the_project(user, settings):
+    settings.TIME_ZONE = "Europe/Berlin"
+
+    run("create", "--owner=ann", "--name=Cron", "--expires-at=2040-01-31T12:00:00")
+
+    assert APIKey.objects.get().expires_at.isoformat() == "2040-01-31T11:00:00+00:00"
+
+
+def test_create_as_json_is_the_key_with_its_secret(user):
+    out, _err = run("create", "--owner=ann", "--name=Cron", "--json")
+
+    made = json.loads(out)
+    assert made["name"] == "Cron"
+    assert made["owner"] == {"id": user.pk, "name": "ann"}
+    assert SECRET.fullmatch(made["secret"] + "\n")
+
+
+def test_create_without_an_owner_makes_a_key_of_the_project(db):
+    run("create", "--name=Cron")
+
+    assert APIKey.objects.get().owner is None
+
+
+def test_an_owner_is_named_by_their_id_too(user):
+    run("create", f"--owner={user.pk}", "--name=Cron")
+
+    assert APIKey.objects.get().owner == user
+
+
+def test_the_event_names_the_command(user):
+    run("create", "--owner=ann", "--name=Cron")
+
+    event = APIKeyEvent.objects.get()
+    assert (event.actor_kind, event.actor_name) == ("command", "manage.py apikeys")
+
+
+BAD = {
+    "no name": (["create", "--owner=ann"], "name: A key needs a name."),
+    "unknown scope": (["create", "--name=x", "--scope=nope:read"], "Unknown scope: 'nope:read'."),
+    "bad network": (["create", "--name=x", "--allowed-ip=1.2"], "is not an IP address"),
+    "bad rate": (["create", "--name=x", "--rate-limit=fast"], "A rate is a number"),
+    "past": (["create", "--name=x", "--expires-at=2020-01-01T00:00:00Z"], "in the past"),
+    "no date": (["create", "--name=x", "--expires-at=tomorrow"], "--expires-at: a moment"),
+    "no such day": (["create", "--name=x", "--expires-at=2030-02-31T00:00:00Z"], "--expires-at"),
+    "unknown environment": (["create", "--name=x", "--environment=prod"], "is not one of: live"),
+    "unknown owner": (["create", "--name=x", "--owner=bob"], "There is no owner 'bob'."),
+    "list of unknown owner": (["list", "--owner=bob"], "There is no owner 'bob'."),
+    "unknown id": (["show", "6d2f0a3c-0000-4000-8000-000000000000"], "There is no key"),
+    "unknown public id": (["show", "AAAAAAAAAAAA"], "There is no key"),
+    "revoke unknown": (["revoke", "AAAAAAAAAAAA"], "There is no key"),
+}
+
+
+@pytest.mark.parametrize(("args", "reason"), BAD.values(), ids=BAD.keys())
+def test_a_failed_action_says_why_in_one_line(user, args, reason):
+    with pytest.raises(CommandError) as raised:
+        run(*args)
+
+    assert reason in str(raised.value)
+    assert "\n" not in str(raised.value)
+    assert raised.value.returncode == 1
+    assert APIKey.objects.count() == 0
+
+
+def test_a_pasted_secret_is_not_echoed(issued):
+    with pytest.raises(CommandError) as raised:
+        run("show", issued.secret)
+
+    assert issued.secret not in str(raised.value)
+
+
+def test_list_shows_masked_keys_the_newest_first(user):
+    APIKeyFactory(name="first", owner=user)
+    APIKeyFactory(name="second", owner=None)
+
+    out, _err = run("list")
+
+    lines = out.splitlines()
+    assert lines[0].split() == ["id", "key", "status", "owner", "name"]
+    assert [line.split()[-1] for line in lines[1:]] == ["second", "first"]
+    assert "rak_live_" in lines[1]
+    assert "ann" in lines[2]
+
+
+def test_list_is_narrowed_by_owner_status_and_text(user):
+    APIKeyFactory(name="wanted", owner=user)
+    APIKeyFactory(name="wanted, but dead", owner=user, revoked=True)
+    APIKeyFactory(name="wanted by another")
+    APIKeyFactory(name="other", owner=user)
+
+    out, _err = run("list", "--owner=ann", "--status=active", "--search=WANTED", "--json")
+
+    assert [key["name"] for key in json.loads(out)] == ["wanted"]
+
+
+def test_list_leaves_out_what_was_deleted(db):
+    APIKeyFactory(deleted=True)
+
+    out, _err = run("list", "--json")
+
+    assert json.loads(out) == []
+
+
+def test_show_takes_an_id_or_a_public_id(issued):
+    by_id, _err = run("show", str(issued.key.pk), "--json")
+    by_public_id, _err = run("show", issued.key.current_secret.public_id, "--json")
+
+    assert json.loads(by_id) == json.loads(by_public_id)
+    assert json.loads(by_id)["masked"] == issued.key.masked
+
+
+def test_show_prints_a_line_for_each_field(issued):
+    out, _err = run("show", str(issued.key.pk))
+
+    lines = dict(line.split(maxsplit=1) for line in out.splitlines())
+    assert lines["name"] == "a key"
+    assert lines["owner"] == "ann"
+    assert lines["scopes"] == "customers:read"
+    assert lines["enabled"] == "true"
+    assert lines["expires_at"] == "-"
+
+
+def test_revoke_ends_a_key_and_keeps_the_reason(issued, client):
+    out, err = run("revoke", str(issued.key.pk), "--reason=It leaked.")
+
+    assert out == ""
+    assert "Revoked" in err
+    assert APIKey.objects.get().revoked_reason == "It leaked."
+    assert client.get("/customers/", headers=bearer(issued.secret)).json()["code"] == "revoked_key"
+
+
+def test_revoke_as_json_is_the_key_as_it_is_now(issued):
+    out, _err = run("revoke", issued.key.current_secret.public_id, "--json")
+
+    assert json.loads(out)["status"] == "revoked"
+
+
+def test_revoke_with_cascade_ends_what_was_made_through_the_key(issued):
+    child = APIKeyFactory(created_by_key=issued.key)
+
+    run("revoke", str(issued.key.pk), "--cascade")
+
+    child.refresh_from_db()
+    assert child.revoked_at is not None
+
+
+def test_a_reason_that_is_too_long_revokes_nothing(issued):
+    with pytest.raises(CommandError, match="At most 500 characters"):
+        run("revoke", str(issued.key.pk), f"--reason={'x' * 501}")
+
+    assert APIKey.objects.get().revoked_at is None
+
+
+def test_pattern_is_the_one_of_the_contract(settings):
+    assert run("pattern")[0] == r"\brak_(?:live|test)_[0-9A-Za-z]{12}_[0-9A-Za-z]{49}\b" + "\n"
+
+
+def test_pattern_as_json():
+    out, _err = run("pattern", "--json")
+
+    assert list(json.loads(out)) == ["pattern"]
+
+
+def test_the_owner_of_a_line_may_have_any_name(db):
+    APIKeyFactory(owner=UserFactory(username="a-very-long-user-name-indeed"), name="x")
+
+    out, _err = run("list")
+
+    assert "a-very-long-user-name-indeed" in out
+
+
+def in_a_shell(*args):
+    return subprocess.run(  # noqa: S603 - our own command
+        [sys.executable, "-m", "django", "apikeys", *args],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=ROOT,
+        env={**os.environ, "DJANGO_SETTINGS_MODULE": "tests.settings", "PYTHONPATH": str(ROOT)},
+    )
+
+
+SHELL = {
+    "done": (["pattern"], 0),
+    "wrong usage": (["pattern", "--nonsense"], 2),
+    "no action": ([], 2),
+    "unknown action": (["explode"], 2),
+    "unknown status": (["list", "--status=dead"], 2),
+}
+
+
+@pytest.mark.parametrize(("args", "code"), SHELL.values(), ids=SHELL.keys())
+def test_exit_codes(args, code):
+    """0, and 2 for wrong usage, as a shell sees them."""
+    assert in_a_shell(*args).returncode == code
+
+
+def test_exit_code_of_a_failed_action():
+    """1, with one line on stderr."""
+    result = in_a_shell("create", "--name=x", "--scope=nope:read")
+
+    assert result.returncode == 1
+    assert result.stderr == "CommandError: scopes: Unknown scope: 'nope:read'.\n"
+    assert result.stdout == ""
