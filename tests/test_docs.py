@@ -1,0 +1,146 @@
+"""The documentation, held against the code."""
+
+import re
+import shlex
+from string import Template
+
+import pytest
+from django.core.management import call_command
+from django.urls import reverse
+from rest_framework.decorators import api_view, permission_classes
+from rest_framework.views import APIView
+from rest_framework.viewsets import ModelViewSet
+
+import django_apikeys.exceptions
+from django_apikeys.conf import Configuration
+from django_apikeys.drf.permissions import HasScope
+from django_apikeys.keys.restrictions import Refusal
+from django_apikeys.models import APIKey
+from django_apikeys.policy import BasePolicy
+from tests.documents import ROOT, blocks, curl
+from tests.factories import UserFactory
+
+PAGES = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").glob("*.md"))
+SNIPPETS = [
+    pytest.param(block.text, id=f"{page}-{number}")
+    for page in PAGES
+    for number, block in enumerate(blocks(page))
+    if block.language == "python"
+]
+
+
+def read(page):
+    return (ROOT / "docs" / page).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("text", SNIPPETS)
+def test_each_python_snippet_runs(text, monkeypatch):
+    monkeypatch.setenv("APIKEYS_PEPPER", "from the environment")
+    names = {
+        "APIView": APIView,
+        "ModelViewSet": ModelViewSet,
+        "BasePolicy": BasePolicy,
+        "HasScope": HasScope,
+        "api_view": api_view,
+        "permission_classes": permission_classes,
+        "os": __import__("os"),
+    }
+
+    exec(compile(text, "snippet", "exec"), names)  # noqa: S102 - our own documentation
+
+
+def test_each_setting_is_documented_and_each_documented_one_is_there():
+    code = (ROOT / "django_apikeys" / "conf.py").read_text(encoding="utf-8")
+
+    in_code = set(re.findall(r'"(APIKEYS_[A-Z_]+)"', code))
+    in_table = set(re.findall(r"^\| `(APIKEYS_[A-Z_]+)`", read("settings.md"), re.MULTILINE))
+
+    assert in_code == in_table
+    assert len(in_code) >= len([name for name in vars(Configuration) if name.isupper()])
+
+
+def test_each_check_is_documented_and_each_documented_one_is_there():
+    code = "".join(
+        (ROOT / "django_apikeys" / name).read_text(encoding="utf-8")
+        for name in ("checks.py", "drf/checks.py")
+    )
+
+    in_code = set(re.findall(r'"django_apikeys\.([EW]\d{3})"', code))
+    in_table = set(
+        re.findall(r"^\| `django_apikeys\.([EW]\d{3})`", read("settings.md"), re.MULTILINE)
+    )
+
+    assert in_code == in_table
+
+
+def test_each_error_code_is_documented():
+    classes = [
+        value
+        for value in vars(django_apikeys.exceptions).values()
+        if isinstance(value, type) and issubclass(value, django_apikeys.exceptions.APIKeyError)
+    ]
+    codes = {value.code for value in classes if hasattr(value, "code")} | set(Refusal)
+
+    table = read("http-api.md").partition("## Refusals")[2]
+
+    # "invalid" is the code of bad input, whose fields say more.
+    assert [code for code in codes - {"invalid"} if f"`{code}`" not in table] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "kwargs"),
+    [
+        ("key-list", {}),
+        ("key-detail", {"pk": "{id}"}),
+        ("key-revoke", {"pk": "{id}"}),
+        ("key-self", {}),
+        ("scope-list", {}),
+    ],
+)
+def test_each_url_is_documented(name, kwargs):
+    path = reverse(f"apikeys:{name}", kwargs=kwargs).removeprefix("/api/")
+
+    assert path.replace("%7B", "{").replace("%7D", "}") in read("http-api.md")
+
+
+def test_the_curl_commands_work(live_server):
+    UserFactory(username="ann")
+    commands = [
+        command
+        for block in blocks("docs/http-api.md")
+        if block.language == "console"
+        for command, _printed in block.commands()
+    ]
+
+    answers = [
+        curl(command.replace("orders:", "jobs:"), {}, live_server.url) for command in commands
+    ]
+
+    assert [status for status, _body in answers] == [201]
+
+
+def test_the_commands_work(db, capsys):
+    UserFactory(username="ann")
+    commands = [
+        command
+        for block in blocks("docs/commands.md")
+        if block.language == "console"
+        for command, _printed in block.commands()
+    ]
+
+    for command in commands:
+        inner = re.fullmatch(r"SECRET=\$\((.*)\)", command)[1]
+        words = shlex.split(Template(inner).safe_substitute({}).replace("orders:", "jobs:"))
+        call_command(*words[2:])
+
+    assert APIKey.objects.get().name == "Cron"
+    assert capsys.readouterr().out.startswith("rak_live_")
+
+
+def test_each_action_of_the_command_is_documented():
+    code = (ROOT / "django_apikeys/management/commands/apikeys.py").read_text(encoding="utf-8")
+
+    actions = re.findall(r'actions\.add_parser\("([a-z-]+)"', code)
+
+    assert [name for name in actions if f"| `{name}" not in read("commands.md")] == []
+    assert len(actions) == 5

@@ -1,0 +1,82 @@
+"""Who may do what, by default."""
+
+import pytest
+from django.contrib.auth.models import AnonymousUser
+from django.core.exceptions import ObjectDoesNotExist
+
+from django_apikeys.policy import BasePolicy, UserPolicy
+from tests.factories import UserFactory
+
+ACTIONS = ["see", "create", "change", "rotate", "revoke", "reveal", "delete"]
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+def test_a_user_manages_their_own_keys(user, action):
+    UserFactory()
+
+    assert list(UserPolicy().owners(user, action)) == [user]
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+def test_an_inactive_user_and_nobody_manage_none(db, action):
+    gone = UserFactory(is_active=False)
+
+    assert list(UserPolicy().owners(gone, action)) == []
+    assert list(UserPolicy().owners(AnonymousUser(), action)) == []
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+def test_the_base_lets_nobody_manage_anything(user, action):
+    assert list(BasePolicy().owners(user, action)) == []
+
+
+def test_keys_of_the_project_are_for_active_superusers(db):
+    policy = BasePolicy()
+
+    assert policy.may_manage_project_keys(UserFactory(superuser=True), "see") is True
+    assert policy.may_manage_project_keys(UserFactory(staff=True), "see") is False
+    gone = UserFactory(superuser=True, is_active=False)
+    assert policy.may_manage_project_keys(gone, "see") is False
+    assert policy.may_manage_project_keys(AnonymousUser(), "see") is False
+
+
+def test_every_registered_scope_may_be_granted(user):
+    scopes = set(BasePolicy().grantable_scopes(user, user))
+
+    assert {"customers:read", "apikeys:read", "self:revoke"} <= scopes
+
+
+def test_the_base_knows_no_plan_and_no_user_names(user):
+    policy = BasePolicy()
+
+    assert policy.is_active({}) is True
+    assert policy.plan({}) is None
+    assert policy.basic_usernames({}) == ()
+    assert policy.owner_name(user) == "ann"
+
+
+def test_a_user_is_found_by_name_and_by_id(user):
+    assert UserPolicy().find_owner("ann") == user
+    assert UserPolicy().find_owner(str(user.pk)) == user
+
+
+@pytest.mark.parametrize("text", ["bob", "999999", "", "1.5", "-"])
+def test_nobody_is_found_by(user, text):
+    with pytest.raises(ObjectDoesNotExist):
+        UserPolicy().find_owner(text)
+
+
+def test_the_columns_of_a_request_are_those_that_the_model_has():
+    assert UserPolicy().owner_fields == ["email", "is_active", "username"]
+
+
+def test_user_name_and_email_stand_beside_a_secret():
+    owner = {"email": "ann@example.com", "is_active": True, "username": "ann"}
+
+    assert set(UserPolicy().basic_usernames(owner)) == {"ann", "ann@example.com"}
+
+
+def test_an_empty_email_is_no_user_name():
+    owner = {"email": "", "is_active": True, "username": "ann"}
+
+    assert UserPolicy().basic_usernames(owner) == ["ann"]
