@@ -118,7 +118,12 @@ class APIKeyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # generic for th
     def render_change_form(
         self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
     ) -> HttpResponse:
-        context["has_revoke_permission"] = self.has_revoke_permission(request)
+        # The page with the secret comes next, whatever was to come after.
+        context |= {
+            "has_revoke_permission": self.has_revoke_permission(request),
+            "show_save_and_add_another": False,
+            "show_save_and_continue": False,
+        }
         return super().render_change_form(request, context, *args, **kwargs)
 
     def add_view(self, *args: Any, **kwargs: Any) -> HttpResponse:

@@ -49,7 +49,8 @@ class Configuration:
     @property
     def ACCEPTED_ENVIRONMENTS(self) -> Sequence[str]:
         """Environments whose keys this site lets in; default all."""
-        return _texts("APIKEYS_ACCEPTED_ENVIRONMENTS", self.ENVIRONMENTS, ENVIRONMENT_PATTERN)
+        known = self.ENVIRONMENTS
+        return _texts("APIKEYS_ACCEPTED_ENVIRONMENTS", known, "|".join(known))
 
     @property
     def CREDENTIALS(self) -> Sequence[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import re
+from contextlib import suppress
 from dataclasses import dataclass, field
 from operator import methodcaller
 from typing import TYPE_CHECKING
@@ -25,7 +26,7 @@ _SPACE = " \t\r\n"
 _SCHEME = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]{1,32})(?:[ \t\r\n]+|$)")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _NOT_BASE64 = re.compile(r"[^0-9A-Za-z+/]")
-# More parts than a joined header has; the rest is looked at as one.
+# More than any scheme has; to look at each part of a longer header would cost too much.
 _MOST_COMMAS = 32
 _trimmed = methodcaller("strip", _SPACE)
 
@@ -55,6 +56,8 @@ def extract(request: HttpRequest) -> Credential | None:
         return Credential(key)
     if "," in authorization.reveal():
         # Servers join a header that arrives twice by a comma, which no secret contains.
+        if authorization.reveal().count(",") > _MOST_COMMAS:
+            raise InvalidRequest
         if any(map(_is_ours, _parts(authorization))):
             raise InvalidRequest
         return None
@@ -72,7 +75,7 @@ def _header(request: HttpRequest, name: str) -> Secret:
 
 def _parts(header: Secret) -> list[Secret]:
     # By map, which has no variable for the part.
-    return list(map(Secret, map(_trimmed, header.reveal().split(",", _MOST_COMMAS))))
+    return list(map(Secret, map(_trimmed, header.reveal().split(",", _MOST_COMMAS + 1))))
 
 
 def _is_ours(part: Secret) -> bool:
@@ -87,6 +90,9 @@ def _read(header: Secret) -> Credential | None:
     match = _SCHEME.match(header.reveal())
     scheme = match[1].lower() if match else ""
     if match is None or scheme not in conf.CREDENTIALS:
+        # "Bearer" was forgotten: ours all the same, and not to be left to the session.
+        if "bearer" in conf.CREDENTIALS and _begins_as_ours(header):
+            raise MalformedKey
         return None
     value = Secret(header.reveal()[match.end() :])
     if scheme == "basic":
@@ -124,16 +130,16 @@ def _decode(value: Secret) -> tuple[Secret, bool]:
     What is not is still read as far as it goes: a key of ours in it must be refused,
     not left to the session.
     """
-    try:
+    with suppress(ValueError):
         return Secret(
             base64.b64decode(value.reveal(), validate=True).decode("utf-8", "surrogateescape")
         ), True
-    except ValueError:
-        return Secret(
-            base64.b64decode(
-                _whole(_NOT_BASE64.sub("", value.reveal().replace("-", "+").replace("_", "/")))
-            ).decode("utf-8", "surrogateescape")
-        ), False
+    # Not in an except block: an error from here would show the frames of the other.
+    return Secret(
+        base64.b64decode(
+            _whole(_NOT_BASE64.sub("", value.reveal().replace("-", "+").replace("_", "/")))
+        ).decode("utf-8", "surrogateescape")
+    ), False
 
 
 def _whole(digits: str) -> str:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
-from django.conf import settings
+from django.apps import apps
+from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Group, Permission
 from django.db.models.manager import EmptyManager
 from django.utils.functional import SimpleLazyObject
@@ -66,6 +67,38 @@ class APIKeyUser:
     def has_module_perms(self, app_label: str) -> bool:
         return False
 
+    async def aget_user_permissions(self, obj: Any = None) -> set[str]:
+        return set()
+
+    async def aget_group_permissions(self, obj: Any = None) -> set[str]:
+        return set()
+
+    async def aget_all_permissions(self, obj: Any = None) -> set[str]:
+        return set()
+
+    async def ahas_perm(self, perm: str, obj: Any = None) -> bool:
+        return False
+
+    async def ahas_perms(self, perm_list: Any, obj: Any = None) -> bool:
+        return False
+
+    async def ahas_module_perms(self, app_label: str) -> bool:
+        return False
+
+    # What AnonymousUser refuses too: there is no row.
+
+    def save(self) -> NoReturn:
+        raise NotImplementedError("An APIKeyUser has no row.")
+
+    def delete(self) -> NoReturn:
+        raise NotImplementedError("An APIKeyUser has no row.")
+
+    def set_password(self, raw_password: str) -> NoReturn:
+        raise NotImplementedError("An APIKeyUser has no row.")
+
+    def check_password(self, raw_password: str) -> NoReturn:
+        raise NotImplementedError("An APIKeyUser has no row.")
+
 
 class LazyUser(SimpleLazyObject):  # type: ignore[type-arg]  # generic for the checker alone
     """The owner of a key, loaded when more is asked of them than who they are."""
@@ -89,6 +122,6 @@ def request_user(grant: Grant) -> Any:
     user = conf.policy.request_user(grant)
     if user is not None:
         return user
-    if grant.owner_id is not None and conf.OWNER_MODEL == settings.AUTH_USER_MODEL:
+    if grant.owner_id is not None and apps.get_model(conf.OWNER_MODEL) is get_user_model():
         return LazyUser(grant)
     return APIKeyUser(grant)

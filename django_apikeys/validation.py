@@ -23,7 +23,7 @@ from django_apikeys.keys.networks import normalise_network
 from django_apikeys.keys.rates import parse_rate
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 NAME_LENGTH = 100
 DESCRIPTION_LENGTH = 1000
@@ -31,6 +31,8 @@ REASON_LENGTH = 500
 MOST_SCOPES = 100
 MOST_NETWORKS = 100
 METADATA_BYTES = 4096
+# MariaDB reads JSON of up to 32 levels; and what can be read here must be everywhere.
+MOST_LEVELS = 30
 _FURTHEST = timedelta(days=366 * 100)
 # NUL and lone surrogates cannot be stored by PostgreSQL; the rest has no place in a name.
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
@@ -77,7 +79,7 @@ def clean_environment(value: object) -> str:
     if value not in conf.ENVIRONMENTS:
         raise ValidationError(
             _("“%(value)s” is not one of: %(known)s.")
-            % {"value": str(value)[:50], "known": ", ".join(conf.ENVIRONMENTS)},
+            % {"value": _printable(value), "known": ", ".join(conf.ENVIRONMENTS)},
             code="invalid_choice",
         )
     return str(value)
@@ -147,7 +149,7 @@ def clean_enabled(value: object) -> bool:
 
 
 def clean_metadata(value: object) -> dict[str, Any]:
-    """A JSON object of up to 4 kB, without NUL and lone surrogates."""
+    """A JSON object of up to 4 kB and 30 levels, without NUL and lone surrogates."""
     if value is None:
         return {}
     if not isinstance(value, Mapping):
@@ -157,9 +159,14 @@ def clean_metadata(value: object) -> dict[str, Any]:
         size = len(text.encode())
     except (TypeError, ValueError, RecursionError) as error:
         raise ValidationError(_("This cannot be stored as JSON."), code="invalid") from error
-    # json.dumps writes NUL as an escape, so the escape is what is looked for.
-    if _has_nul(value):
-        raise ValidationError(_("NUL characters cannot be stored."), code="null_characters")
+    for item, level in _items(value):
+        if level > MOST_LEVELS:
+            raise ValidationError(
+                _("At most %(limit)d levels, one within the other.") % {"limit": MOST_LEVELS},
+                code="too_deep",
+            )
+        if isinstance(item, str) and "\x00" in item:
+            raise ValidationError(_("NUL characters cannot be stored."), code="null_characters")
     if size > METADATA_BYTES:
         raise ValidationError(
             _("At most %(limit)d bytes as JSON; these are %(size)d.")
@@ -211,11 +218,17 @@ def _texts(value: object, most: int) -> list[str]:
     return list(dict.fromkeys(value))
 
 
-def _has_nul(value: object) -> bool:
-    if isinstance(value, str):
-        return "\x00" in value
-    if isinstance(value, Mapping):
-        return any(_has_nul(key) or _has_nul(item) for key, item in value.items())
-    if isinstance(value, (list, tuple)):
-        return any(map(_has_nul, value))
-    return False
+def _items(value: object) -> Iterator[tuple[object, int]]:
+    """Yield all that stands in *value*, keys too, with its level. Not by recursion: input."""
+    pending: list[tuple[object, int]] = [(value, 0)]
+    while pending:
+        item, level = pending.pop()
+        yield item, level
+        if isinstance(item, Mapping):
+            pending += [(inner, level + 1) for pair in item.items() for inner in pair]
+        elif isinstance(item, (list, tuple)):
+            pending += [(inner, level + 1) for inner in item]
+
+
+def _printable(value: object) -> str:
+    return str(value)[:50].encode(errors="backslashreplace").decode()

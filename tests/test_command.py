@@ -260,5 +260,5 @@ def test_exit_code_of_a_failed_action():
     result = in_a_shell("create", "--name=x", "--scope=nope:read")
 
     assert result.returncode == 1
-    assert result.stderr == "CommandError: scopes: Unknown scope: 'nope:read'.\n"
+    assert result.stderr.splitlines()[-1] == "CommandError: scopes: Unknown scope: 'nope:read'."
     assert result.stdout == ""

@@ -108,7 +108,8 @@ class _View:
     def __getattr__(self, name: str) -> Any:
         value = self._given[name] if name in self._given else getattr(self._class, name)
         if isinstance(value, property):
-            raise AttributeError(f"{self.label} tells its {name} only to a request.")
+            # getattr() with a default takes it for nothing declared.
+            raise AttributeError(f"{self.label}.{name}")  # noqa: TRY004 - see above
         return value
 
 

@@ -12,6 +12,8 @@ from django_apikeys.keys.grants import Grant
 from django_apikeys.keys.scopes import is_scope
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from rest_framework.request import Request
     from rest_framework.views import APIView
 
@@ -50,8 +52,15 @@ class HasScope(OperationHolderMixin, BasePermission):
     def has_permission(self, request: Request, view: APIView) -> bool:
         if not isinstance(request.auth, Grant):
             return bool(getattr(request.user, "is_authenticated", False))
-        required = self.declared_scopes or declared_scopes(view, request.method or "")
+        required = self._required(request, view)
         return required is not None and request.auth.has_scope(*required)
 
     def has_object_permission(self, request: Request, view: APIView, obj: Any) -> bool:
         return self.has_permission(request, view)
+
+    def _required(self, request: Request, view: APIView) -> Collection[str] | None:
+        # An entry of its own is a part of what the view declares: for OPTIONS, nothing.
+        is_entry = any(self is entry for entry in getattr(view, "permission_classes", ()))
+        if self.declared_scopes and not is_entry:
+            return self.declared_scopes
+        return declared_scopes(view, request.method or "")

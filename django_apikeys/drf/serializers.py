@@ -15,6 +15,8 @@ from django_apikeys.conf import conf
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+# What a body says of the owner that does not name one; null is the project itself.
+UNSAID = object()
 _FORM_TOKEN = "csrfmiddlewaretoken"  # noqa: S105 - the name of Django's form field
 
 
@@ -32,7 +34,7 @@ class StrictSerializer(serializers.Serializer[Any]):
         errors: dict[str, Any] = {}
         if isinstance(data, Mapping):
             errors = {
-                str(name): [_("This field cannot be set.")]
+                _printable(name): [_("This field cannot be set.")]
                 if name in self.not_settable
                 else [_("Unknown field.")]
                 for name in data
@@ -46,6 +48,11 @@ class StrictSerializer(serializers.Serializer[Any]):
         if errors:
             raise serializers.ValidationError(errors)
         return value
+
+
+def _printable(name: object) -> str:
+    # JSON may hold lone surrogates, which no answer can be written with.
+    return str(name).encode(errors="backslashreplace").decode()
 
 
 class _Switch(serializers.BooleanField):
@@ -76,7 +83,7 @@ class KeyInput(StrictSerializer):
         "rotation_due_at",
     )
 
-    name = serializers.CharField(allow_blank=True, validators=_rules(validation.clean_name))
+    name = serializers.CharField(validators=_rules(validation.clean_name))
     description = serializers.CharField(
         required=False, allow_blank=True, validators=_rules(validation.clean_description)
     )
@@ -103,16 +110,21 @@ class KeyInput(StrictSerializer):
     def get_fields(self) -> dict[str, serializers.Field[Any, Any, Any, Any]]:
         fields = super().get_fields()
         fields["name"].required = conf.REQUIRE_NAME
+        fields["name"].allow_blank = not conf.REQUIRE_NAME
         return fields
 
 
 class NewKeyInput(KeyInput):
-    """The settings of a key that is to be made; ``owner`` is read by the view."""
+    """The settings of a key that is to be made; the view finds its ``owner``."""
 
     environment = serializers.CharField(
         required=False, validators=_rules(validation.clean_environment)
     )
-    owner = serializers.JSONField(required=False, allow_null=True)
+    # A function: DRF copies the defaults of fields, and the copy of an object is another.
+    owner = serializers.JSONField(default=lambda: UNSAID, allow_null=True)
+
+    def validate_owner(self, value: Any) -> Any:
+        return self.context["view"].find_owner(value)
 
 
 class ChangedKeyInput(KeyInput):

@@ -12,7 +12,7 @@ from django.utils.translation import gettext_lazy as _
 from django_filters.rest_framework import DjangoFilterBackend
 from rest_framework import status
 from rest_framework.decorators import action
-from rest_framework.exceptions import NotFound, ValidationError
+from rest_framework.exceptions import NotFound, ParseError, ValidationError
 from rest_framework.permissions import BasePermission
 from rest_framework.response import Response
 from rest_framework.views import APIView
@@ -25,7 +25,13 @@ from django_apikeys.drf.exceptions import as_api_exception
 from django_apikeys.drf.filters import APIKeyFilter
 from django_apikeys.drf.pagination import EnvelopePagination
 from django_apikeys.drf.permissions import HasAPIKey
-from django_apikeys.drf.serializers import ChangedKeyInput, NewKeyInput, RevokeInput
+from django_apikeys.drf.serializers import (
+    UNSAID,
+    ChangedKeyInput,
+    NewKeyInput,
+    RevokeInput,
+    StrictSerializer,
+)
 from django_apikeys.exceptions import BeyondCeiling, ChangeRefused, NotPermitted
 from django_apikeys.keys import scopes as grammar
 from django_apikeys.keys.grants import Grant
@@ -39,6 +45,11 @@ if TYPE_CHECKING:
     from django_apikeys.models import APIKeyQuerySet
     from django_apikeys.policy import Action
 
+_INPUTS: dict[str, type[StrictSerializer]] = {
+    "create": NewKeyInput,
+    "partial_update": ChangedKeyInput,
+    "revoke": RevokeInput,
+}
 _NOT_PERMITTED = _("You may not do this with API keys of this owner.")
 
 
@@ -81,6 +92,11 @@ class APIKeyViewSet(ManagementView, GenericViewSet[APIKey]):
     filter_backends = (DjangoFilterBackend,)
     filterset_class = APIKeyFilter
 
+    def get_serializer_class(self) -> type[StrictSerializer]:
+        # By method: OPTIONS and the browsable API ask for those of the others.
+        name = self.action_map.get((self.request.method or "").lower())
+        return _INPUTS.get(name or "", NewKeyInput)
+
     def get_queryset(self) -> APIKeyQuerySet:
         person = self.request.user
         visible = Q(owner__in=conf.policy.owners(person, "see"))
@@ -104,10 +120,8 @@ class APIKeyViewSet(ManagementView, GenericViewSet[APIKey]):
 
     def create(self, request: Request) -> Response:
         self._require_any_owner()
-        data = NewKeyInput(data=request.data)
-        data.is_valid(raise_exception=True)
-        fields = dict(data.validated_data)
-        owner = self._owner(fields.pop("owner", None), given="owner" in fields)
+        fields = self._input()
+        owner = fields.pop("owner")
         self._require_grantable(fields.get("scopes", ()), owner)
         issued = services.create_key(owner=owner, actor=self._actor(), **fields)
         body = {**key_as_dict(issued.key, timezone.now()), "secret": issued.secret}
@@ -115,10 +129,9 @@ class APIKeyViewSet(ManagementView, GenericViewSet[APIKey]):
 
     def partial_update(self, request: Request, pk: str) -> Response:
         key = self._permitted("change")
-        data = ChangedKeyInput(data=request.data, partial=True)
-        data.is_valid(raise_exception=True)
-        self._require_grantable(data.validated_data.get("scopes", ()), key.owner)
-        services.update_key(key=key, actor=self._actor(), **data.validated_data)
+        changes = self._input(partial=True)
+        self._require_grantable(changes.get("scopes", ()), key.owner)
+        services.update_key(key=key, actor=self._actor(), **changes)
         return _answer(self.get_object())
 
     def destroy(self, request: Request, pk: str) -> Response:
@@ -128,10 +141,17 @@ class APIKeyViewSet(ManagementView, GenericViewSet[APIKey]):
     @action(detail=True, methods=["post"])
     def revoke(self, request: Request, pk: str) -> Response:
         key = self._permitted("revoke")
-        data = RevokeInput(data=request.data)
-        data.is_valid(raise_exception=True)
-        services.revoke_key(key=key, actor=self._actor(), **data.validated_data)
+        services.revoke_key(key=key, actor=self._actor(), **self._input())
         return _answer(self.get_object())
+
+    def _input(self, *, partial: bool = False) -> dict[str, Any]:
+        """Return the body of the request, once the policy has let its sender in."""
+        try:
+            data = self.get_serializer(data=self.request.data, partial=partial)
+            data.is_valid(raise_exception=True)
+        except RecursionError as error:
+            raise ParseError(_("The body is nested too deeply.")) from error
+        return dict(data.validated_data)
 
     def _permitted(self, action_: Action) -> APIKey:
         """Return the key of the path, once the policy has allowed *action_* with it."""
@@ -154,20 +174,27 @@ class APIKeyViewSet(ManagementView, GenericViewSet[APIKey]):
         ):
             raise NotPermitted(_NOT_PERMITTED)
 
-    def _owner(self, identifier: Any, *, given: bool) -> Any:
+    def find_owner(self, identifier: Any) -> Any:
+        """Return the owner of the key to be: the one whom the body names, or the only one.
+
+        identifier: UNSAID where the body has none, None for the project itself.
+        """
+        if identifier is None or identifier is UNSAID:
+            return self._only_owner(given=identifier is None)
         person = self.request.user
         owners = conf.policy.owners(person, "create")
-        if identifier is None:
-            return self._only_owner(given=given)
+        # Text or a whole number: true is not the owner 1.
+        is_text = isinstance(identifier, (str, int)) and not isinstance(identifier, bool)
         try:
-            owner = owners.filter(pk=identifier).first()
-            is_visible = conf.policy.owners(person, "see").filter(pk=identifier).exists()
+            owner = owners.filter(pk=identifier).first() if is_text else None
+            visible = conf.policy.owners(person, "see") if is_text else owners.none()
+            is_visible = visible.filter(pk=identifier).exists()
         except (ValueError, TypeError, OverflowError, DjangoValidationError):
             owner, is_visible = None, False
         if owner is None and is_visible:
             raise NotPermitted(_NOT_PERMITTED)
         if owner is None:
-            raise ValidationError({"owner": [_("There is no such owner.")]})
+            raise ValidationError(_("There is no such owner."))
         return owner
 
     def _only_owner(self, *, given: bool) -> Any:
@@ -176,10 +203,10 @@ class APIKeyViewSet(ManagementView, GenericViewSet[APIKey]):
         for_project = conf.policy.may_manage_project_keys(person, "create")
         if given or not owners:
             if not for_project:
-                raise ValidationError({"owner": [_("A key needs an owner.")]})
+                raise ValidationError(_("A key needs an owner."))
             return None
         if len(owners) > 1:
-            raise ValidationError({"owner": [_("Say for which owner: several are possible.")]})
+            raise ValidationError(_("Say for which owner: several are possible."))
         return owners[0]
 
     def _require_grantable(self, scopes: Any, owner: Any) -> None:
@@ -222,7 +249,9 @@ class SelfView(ManagementView):
     required_scopes = ()
 
     def get(self, request: Request) -> Response:
-        return _answer(APIKey.objects.listed().get(pk=cast("Grant", request.auth).key_id))
+        # 404 where it was deleted while it was verified.
+        key_id = cast("Grant", request.auth).key_id
+        return _answer(get_object_or_404(APIKey.objects.listed(), pk=key_id))
 
 
 def _by_identifier(owners: QuerySet[Any], request: Request) -> QuerySet[Any]:

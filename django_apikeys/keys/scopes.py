@@ -75,14 +75,7 @@ def with_implied(
 ) -> frozenset[str]:
     """Return *granted* and all that it brings along, to the last."""
     found = set(granted)
-    pending = list(granted)
-    while pending:
-        scope = pending.pop()
-        resource, _, action = scope.partition(":")
-        more = set(implied.get(scope, ()))
-        if action and not is_reserved(scope):
-            more.update(f"{resource}:{other}" for other in implied.get(action, ()))
-        pending.extend(more - found)
+    while more := set(_brought_along(found, implied)) - found:
         found |= more
     return frozenset(found)
 
@@ -96,6 +89,21 @@ def beyond(
         for scope in scopes
         if not all(one in grantable for one in _expanded(scope, registry))
     ]
+
+
+def _brought_along(
+    granted: Collection[str], implied: Mapping[str, Collection[str]]
+) -> Iterable[str]:
+    for source, targets in implied.items():
+        if is_scope(source):
+            # A wildcard brings along what the scopes that it covers do.
+            if _covers_one(granted, source):
+                yield from targets
+            continue
+        for scope in granted:
+            resource, _, action = scope.partition(":")
+            if action == source and not is_reserved(scope):
+                yield from (f"{resource}:{target}" for target in targets)
 
 
 def _expanded(scope: str, registry: Collection[str]) -> Iterable[str]:

@@ -1,0 +1,496 @@
+"""The system checks. This module is its own URLconf: ``serve()`` fills it for a test."""
+
+from typing import Any
+
+import pytest
+from django.core.checks import CheckMessage
+from django.core.checks import registry as check_registry
+from django.core.management import call_command
+from django.core.management.base import SystemCheckError
+from django.test import override_settings
+from django.urls import clear_url_caches, include, path
+from rest_framework.authentication import BasicAuthentication, SessionAuthentication
+from rest_framework.decorators import (
+    api_view,
+    authentication_classes,
+    permission_classes,
+)
+from rest_framework.permissions import IsAuthenticated
+from rest_framework.routers import SimpleRouter
+from rest_framework.views import APIView
+from rest_framework.viewsets import ModelViewSet, ReadOnlyModelViewSet, ViewSet
+
+from django_apikeys.checks import check_deployment, check_settings, check_views
+from django_apikeys.drf.authentication import APIKeyAuthentication
+from django_apikeys.drf.permissions import HasAPIKey, HasScope
+
+OURS = "django_apikeys.drf.authentication.APIKeyAuthentication"
+SESSION = "rest_framework.authentication.SessionAuthentication"
+urlpatterns: list = []
+
+
+class OtherKeyAuthentication(APIKeyAuthentication):
+    """What a host might derive from ours."""
+
+
+@pytest.fixture
+def serve(settings):
+    """Put views at the URLs of the site."""
+
+    def serve(*views):
+        urlpatterns[:] = [
+            path(f"{number}/", getattr(view, "as_view", lambda view=view: view)())
+            for number, view in enumerate(views)
+        ]
+        _serve_here(settings)
+
+    yield serve
+    urlpatterns.clear()
+    clear_url_caches()
+
+
+@pytest.fixture
+def route(settings):
+    """Put a viewset at the URLs of the site, by a router and an include."""
+
+    def route(viewset):
+        router = SimpleRouter()
+        router.register("things", viewset, basename="thing")
+        urlpatterns[:] = [path("api/", include(router.urls))]
+        _serve_here(settings)
+
+    yield route
+    urlpatterns.clear()
+    clear_url_caches()
+
+
+def _serve_here(settings):
+    settings.ROOT_URLCONF = "tests.test_checks"
+    clear_url_caches()
+
+
+def ids(findings):
+    return [finding.id.removeprefix("django_apikeys.") for finding in findings]
+
+
+def test_the_settings_of_the_tests_have_no_findings():
+    assert check_settings(None) == []
+
+
+def test_are_registered_with_the_tag_of_the_app():
+    registered: set[object] = set(
+        check_registry.registry.get_checks(include_deployment_checks=True)
+    )
+
+    assert {check_settings, check_deployment, check_views} <= registered
+    assert check_registry.registry.tag_exists("django_apikeys")
+
+
+def test_the_one_for_deployment_is_left_out_of_a_plain_check():
+    plain: list[object] = list(check_registry.registry.get_checks())
+
+    assert check_deployment not in plain
+
+
+class TestE001:
+    @pytest.mark.parametrize(
+        ("name", "value"),
+        [
+            pytest.param(name, value, id=name)
+            for name, value in {
+                "OWNER_MODEL": "",
+                "PREFIXES": ["RAK"],
+                "ENVIRONMENTS": [],
+                "ACCEPTED_ENVIRONMENTS": "live",
+                "CREDENTIALS": ["query"],
+                "SCOPES": {"jobs": "Jobs"},
+                "IMPLIED_SCOPES": {"write": "read"},
+                "UNDECLARED_VIEWS": "deny",
+                "REQUIRE_NAME": "False",
+                "PEPPERS": {"one": ""},
+                "PEPPER_CURRENT": "one",
+                "ROTATION_DAYS": 0,
+                "HASHER": "nowhere.Hasher",
+                "POLICY": "nowhere.Policy",
+                "CLIENT_RESOLVER": "nowhere.resolver",
+            }.items()
+        ],
+    )
+    def test_names_the_setting_once(self, settings, name, value):
+        setattr(settings, f"APIKEYS_{name}", value)
+
+        findings = check_settings(None)
+
+        assert ids(findings) == ["E001"]
+        assert findings[0].msg.startswith(f"APIKEYS_{name}")
+        assert findings[0].is_serious()
+
+    def test_names_every_bad_setting(self, settings):
+        settings.APIKEYS_PREFIXES = []
+        settings.APIKEYS_ROTATION_DAYS = 0
+
+        assert ids(check_settings(None)) == ["E001", "E001"]
+
+    def test_bad_settings_stop_no_other_check(self, settings):
+        settings.APIKEYS_SCOPES = ["jobs:read"]
+        settings.APIKEYS_PEPPERS = {"one": ""}
+
+        assert check_views(None) == []
+        assert check_deployment(None) == []
+
+    def test_is_what_manage_py_check_fails_with(self, settings):
+        settings.APIKEYS_PEPPERS = {"one": ""}
+
+        with pytest.raises(SystemCheckError, match=r"django_apikeys\.E001.* APIKEYS_PEPPERS"):
+            call_command("check", "--deploy", "--tag", "django_apikeys")
+
+
+class TestW001:
+    def test_views_that_declare_nothing_are_open(self, settings):
+        settings.APIKEYS_UNDECLARED_VIEWS = "allow"
+
+        assert ids(check_settings(None)) == ["W001"]
+
+    def test_not_where_they_refuse(self, settings):
+        settings.APIKEYS_UNDECLARED_VIEWS = "refuse"
+
+        assert check_settings(None) == []
+
+
+class TestW002:
+    def test_the_pepper_is_derived(self):
+        assert ids(check_deployment(None)) == ["W002"]
+
+    def test_not_where_one_is_listed(self, settings):
+        settings.APIKEYS_PEPPERS = {"one": "pepper-1"}
+
+        assert check_deployment(None) == []
+
+    def test_is_told_by_check_deploy_alone(self, capsys):
+        call_command("check", "--tag", "django_apikeys")
+        plain = capsys.readouterr()
+        call_command("check", "--deploy", "--tag", "django_apikeys")
+        deploy = capsys.readouterr()
+
+        assert "W002" not in plain.err
+        assert "django_apikeys.W002" in deploy.err
+
+
+class Ours(APIView):
+    """A view that keys are let into; each case adds what it declares."""
+
+    authentication_classes = [APIKeyAuthentication]
+    required_scopes: Any = None
+    scope_resource: Any = None
+
+    def get(self, request):
+        """Answer nothing."""
+
+    post = get
+
+
+class AsksList(Ours):
+    required_scopes = ["jobs:raed", "jobs:read"]
+
+
+class AsksText(Ours):
+    required_scopes = "jobs:raed"
+
+
+class AsksDict(Ours):
+    required_scopes = {"GET": ["jobs:read"], "POST": ["jobs:wirte"], "DELETE": None}
+
+
+class AsksResource(Ours):
+    scope_resource = "invoices"
+
+
+class AsksByPermission(Ours):
+    permission_classes = [HasScope("jobs:raed")]  # type: ignore[list-item]  # classes alone
+
+
+class AsksWildcard(Ours):
+    required_scopes = ["jobs:*"]
+
+
+class AsksNumber(Ours):
+    required_scopes = [1]
+
+
+@api_view(["GET"])
+@authentication_classes([APIKeyAuthentication])
+@permission_classes([HasScope("jobs:raed")])  # type: ignore[list-item]  # classes alone
+def asks_in_a_function(request):
+    """Answer nothing."""
+
+
+class DeclaresKnown(Ours):
+    required_scopes = {"GET": ["jobs:read"], "POST": ["jobs:read", "jobs:write"]}
+
+
+class DeclaresReserved(Ours):
+    required_scopes = ["apikeys:read"]
+
+
+class DeclaresEmpty(Ours):
+    required_scopes = []
+
+
+class DeclaresNothing(Ours):
+    permission_classes = [IsAuthenticated | HasAPIKey]
+
+
+class DeclaresByPermission(Ours):
+    permission_classes = [HasScope("jobs:read")]  # type: ignore[list-item]  # classes alone
+
+
+class DeclaresInAComposition(Ours):
+    """Inside a composition it only asks."""
+
+    permission_classes = [HasScope("jobs:read") | IsAuthenticated]
+    required_scopes = []
+
+
+class DeclaresByRequest(Ours):
+    @property
+    def required_scopes(self):
+        """Known when there is a request."""
+
+
+class ChoosesByRequest(APIView):
+    required_scopes = ["jobs:raed"]
+
+    @property
+    def authentication_classes(self):  # type: ignore[override]
+        """Known when there is a request."""
+
+
+class NotOurs(APIView):
+    """Keys do not come here, so that its scopes are its own affair."""
+
+    authentication_classes = [SessionAuthentication]
+    required_scopes = ["jobs:raed"]
+
+
+class ReadsOnly(Ours):
+    scope_resource = "invoices"
+    http_method_names = ["get", "head", "options"]
+
+
+def plain_view(request):
+    """A view of Django's, without a class."""
+
+
+@pytest.fixture
+def _readable_invoices(settings):
+    settings.APIKEYS_SCOPES = {"invoices:read": "Read invoices"}
+
+
+class TestE002:
+    @pytest.mark.parametrize(
+        ("view", "label", "scopes"),
+        [
+            pytest.param(AsksList, "AsksList", "'jobs:raed'", id="list"),
+            pytest.param(AsksText, "AsksText", "'jobs:raed'", id="text"),
+            pytest.param(AsksDict, "AsksDict", "'jobs:wirte'", id="dict"),
+            pytest.param(
+                AsksResource, "AsksResource", "'invoices:read', 'invoices:write'", id="resource"
+            ),
+            pytest.param(AsksByPermission, "AsksByPermission", "'jobs:raed'", id="HasScope"),
+            pytest.param(AsksWildcard, "AsksWildcard", "'jobs:*'", id="wildcard"),
+            pytest.param(AsksNumber, "AsksNumber", "1", id="number"),
+            pytest.param(asks_in_a_function, "asks_in_a_function", "'jobs:raed'", id="function"),
+        ],
+    )
+    def test_names_the_view_and_the_scopes(self, serve, view, label, scopes):
+        serve(view)
+
+        findings = check_views(None)
+
+        assert ids(findings) == ["E002"]
+        assert findings[0].msg == f"tests.test_checks.{label} asks for unknown scopes: {scopes}."
+        assert findings[0].is_serious()
+
+    @pytest.mark.parametrize(
+        "view",
+        [
+            DeclaresKnown,
+            DeclaresReserved,
+            DeclaresEmpty,
+            DeclaresNothing,
+            DeclaresByPermission,
+            DeclaresInAComposition,
+            DeclaresByRequest,
+            ChoosesByRequest,
+            NotOurs,
+            plain_view,
+        ],
+    )
+    def test_not_of(self, serve, view):
+        serve(view)
+
+        assert check_views(None) == []
+
+    def test_of_what_as_view_was_given(self, serve):
+        serve(Ours.as_view(required_scopes=["jobs:raed"]))
+
+        assert ids(check_views(None)) == ["E002"]
+
+    def test_names_a_view_behind_two_urls_once(self, serve):
+        serve(AsksList, AsksList)
+
+        assert ids(check_views(None)) == ["E002"]
+
+    def test_names_every_view(self, serve):
+        serve(AsksList, AsksDict)
+
+        assert ids(check_views(None)) == ["E002", "E002"]
+
+    def test_is_what_manage_py_check_fails_with(self, serve):
+        serve(AsksList, NotOurs)
+
+        with pytest.raises(SystemCheckError, match=r"E002.* tests\.test_checks\.AsksList"):
+            call_command("check", "--tag", "django_apikeys")
+
+
+@pytest.mark.usefixtures("_readable_invoices")
+class TestE002WhereNobodyWrites:
+    def test_not_of_a_read_only_viewset(self, route):
+        route(_viewset(ReadOnlyModelViewSet))
+
+        assert check_views(None) == []
+
+    def test_not_of_a_viewset_that_lets_in_reading_methods_alone(self, route):
+        route(_viewset(ModelViewSet, http_method_names=["get", "head", "options"]))
+
+        assert check_views(None) == []
+
+    def test_not_of_a_view_that_lets_in_reading_methods_alone(self, serve):
+        serve(ReadsOnly)
+
+        assert check_views(None) == []
+
+    def test_not_of_a_view_that_as_view_made_reading(self, serve):
+        serve(Ours.as_view(scope_resource="invoices", http_method_names=["get"]))
+
+        assert check_views(None) == []
+
+    def test_of_a_viewset_that_writes(self, route):
+        route(_viewset(ModelViewSet))
+
+        findings = check_views(None)
+
+        assert ids(findings) == ["E002"]
+        assert findings[0].msg.endswith("asks for unknown scopes: 'invoices:write'.")
+
+    def test_of_a_viewset_that_names_its_actions(self, route):
+        route(_viewset(_Lists, scope_resource=None, required_scopes={"list": ["invoices:raed"]}))
+
+        findings = check_views(None)
+
+        assert ids(findings) == ["E002"]
+        assert findings[0].msg.endswith("asks for unknown scopes: 'invoices:raed'.")
+
+
+class _Lists(ViewSet):
+    def list(self, request):
+        """Answer nothing."""
+
+
+def _viewset(base, **attributes):
+    declared = {"authentication_classes": [APIKeyAuthentication], "scope_resource": "invoices"}
+    return type("Things", (base,), declared | attributes)
+
+
+@pytest.mark.parametrize(
+    ("classes", "expected"),
+    [
+        pytest.param([OURS], [], id="alone"),
+        pytest.param([OURS, SESSION], [], id="first"),
+        pytest.param([SESSION], [], id="not there"),
+        pytest.param([], [], id="none"),
+        pytest.param(
+            ["tests.test_checks.OtherKeyAuthentication", SESSION], [], id="derived, first"
+        ),
+        pytest.param([SESSION, OURS], ["W003"], id="last"),
+        pytest.param(
+            [SESSION, "tests.test_checks.OtherKeyAuthentication"], ["W003"], id="derived"
+        ),
+        pytest.param([OURS, SESSION, OURS], ["W003"], id="twice"),
+    ],
+)
+def test_w003_order_in_the_settings(serve, classes, expected):
+    serve(plain_view)
+
+    with override_settings(REST_FRAMEWORK={"DEFAULT_AUTHENTICATION_CLASSES": classes}):
+        findings = check_views(None)
+
+    assert ids(findings) == expected
+    assert all("DEFAULT_AUTHENTICATION_CLASSES" in finding.msg for finding in findings)
+
+
+@pytest.mark.parametrize(
+    ("classes", "expected"),
+    [
+        pytest.param([APIKeyAuthentication], [], id="alone"),
+        pytest.param([APIKeyAuthentication, SessionAuthentication], [], id="first"),
+        pytest.param([SessionAuthentication], [], id="not there"),
+        pytest.param([], [], id="none"),
+        pytest.param([OtherKeyAuthentication, SessionAuthentication], [], id="derived, first"),
+        pytest.param([SessionAuthentication, APIKeyAuthentication], ["W004"], id="last"),
+        pytest.param((BasicAuthentication, OtherKeyAuthentication), ["W004"], id="derived, last"),
+        pytest.param([APIKeyAuthentication, APIKeyAuthentication], ["W004"], id="twice"),
+    ],
+)
+def test_w004_order_of_a_view(serve, classes, expected):
+    serve(Ours.as_view(authentication_classes=classes, required_scopes=[]))
+
+    findings = check_views(None)
+
+    assert ids(findings) == expected
+    assert all(
+        "first in tests.test_checks.Ours." in finding.msg and not finding.is_serious()
+        for finding in findings
+    )
+
+
+def test_w004_is_left_out_where_a_view_takes_the_order_of_the_settings(serve):
+    classes = [SessionAuthentication, APIKeyAuthentication]
+    serve(Ours.as_view(authentication_classes=classes, required_scopes=[]))
+
+    with override_settings(REST_FRAMEWORK={"DEFAULT_AUTHENTICATION_CLASSES": [SESSION, OURS]}):
+        findings = check_views(None)
+
+    assert ids(findings) == ["W003"]
+
+
+@pytest.mark.parametrize("value", [None, ""])
+def test_nothing_to_find_without_urls(settings, value):
+    settings.ROOT_URLCONF = value
+
+    assert check_views(None) == []
+
+
+def test_nothing_to_find_without_rest_framework(settings, serve):
+    serve(AsksList)
+    settings.INSTALLED_APPS = [
+        app for app in settings.INSTALLED_APPS if not app.startswith("rest_framework")
+    ]
+
+    assert check_views(None) == []
+
+
+def test_every_finding_says_what_to_do(settings, serve):
+    serve(
+        AsksList, Ours.as_view(authentication_classes=[BasicAuthentication, APIKeyAuthentication])
+    )
+    settings.APIKEYS_UNDECLARED_VIEWS = "allow"
+
+    findings: list[CheckMessage] = [
+        *check_settings(None),
+        *check_deployment(None),
+        *check_views(None),
+    ]
+
+    assert ids(findings) == ["W001", "W002", "E002", "W004"]
+    assert all(finding.hint for finding in findings)

@@ -1,0 +1,312 @@
+import pytest
+from django.core.exceptions import ImproperlyConfigured
+from django.test import override_settings
+
+from django_apikeys.clients import remote_address
+from django_apikeys.conf import Configuration, conf
+from django_apikeys.keys.format import Secret
+from django_apikeys.keys.hashers import HMACHasher
+from django_apikeys.policy import BasePolicy, UserPolicy
+
+SAMPLE = Secret("rak_live_7Fq2Lm9XcT0a_A3f2Kq9ZbYw0LrT7mVxD5sHnC8eJ1uGpQo4iRk6WtB20xFcJm")
+RESERVED = ["apikeys:read", "apikeys:write", "self:rotate", "self:revoke"]
+NOT_CALLABLE = "a seam that cannot be called"
+
+
+class OtherHasher(HMACHasher):
+    """What a host might name in APIKEYS_HASHER."""
+
+
+class OtherPolicy(BasePolicy):
+    """What a host might name in APIKEYS_POLICY."""
+
+
+def other_resolver(request):
+    """What a host might name in APIKEYS_CLIENT_RESOLVER."""
+
+
+def test_every_setting_is_tested_here():
+    properties = {
+        name for name, value in vars(Configuration).items() if isinstance(value, property)
+    }
+
+    assert properties == {*DEFAULTS, "hasher", "policy", "client_resolver"}
+
+
+DEFAULTS = {
+    "OWNER_MODEL": "auth.User",
+    "PREFIXES": ("key",),
+    "ENVIRONMENTS": ("live", "test"),
+    "ACCEPTED_ENVIRONMENTS": ("live", "test"),
+    "CREDENTIALS": ("bearer", "api-key", "x-api-key", "basic"),
+    "SCOPES": {
+        "apikeys:read": "Read API keys, their usage and their events",
+        "apikeys:write": "Create and change API keys within the limits of this one",
+        "self:rotate": "Rotate the secret of this key",
+        "self:revoke": "Revoke this key",
+    },
+    "IMPLIED_SCOPES": {},
+    "UNDECLARED_VIEWS": "refuse",
+    "REQUIRE_NAME": True,
+    "PEPPERS": {},
+    "PEPPER_CURRENT": None,
+    "ROTATION_DAYS": 90,
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [pytest.param(name, expected, id=name) for name, expected in DEFAULTS.items()],
+)
+def test_default(settings, name, expected):
+    for configured in ("APIKEYS_PREFIXES", "APIKEYS_SCOPES"):
+        delattr(settings, configured)
+
+    assert getattr(conf, name) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        pytest.param("OWNER_MODEL", "crm.Organisation", id="OWNER_MODEL"),
+        pytest.param("PREFIXES", ["new", "rak"], id="PREFIXES"),
+        pytest.param("PREFIXES", ("a" * 16,), id="PREFIXES, longest"),
+        pytest.param("PREFIXES", ["a1"], id="PREFIXES, shortest"),
+        pytest.param("ENVIRONMENTS", ["prod"], id="ENVIRONMENTS"),
+        pytest.param("ENVIRONMENTS", ["p"], id="ENVIRONMENTS, shortest"),
+        pytest.param("ACCEPTED_ENVIRONMENTS", ["test"], id="ACCEPTED_ENVIRONMENTS"),
+        pytest.param("CREDENTIALS", ["bearer"], id="CREDENTIALS"),
+        pytest.param("IMPLIED_SCOPES", {"write": ["read"]}, id="IMPLIED_SCOPES, list"),
+        pytest.param("IMPLIED_SCOPES", {"a:b": ("a:c",)}, id="IMPLIED_SCOPES, tuple"),
+        pytest.param("IMPLIED_SCOPES", {"a:b": {"a:c"}}, id="IMPLIED_SCOPES, set"),
+        pytest.param("IMPLIED_SCOPES", {"a:b": frozenset()}, id="IMPLIED_SCOPES, frozenset"),
+        pytest.param("UNDECLARED_VIEWS", "allow", id="UNDECLARED_VIEWS"),
+        pytest.param("REQUIRE_NAME", False, id="REQUIRE_NAME"),
+        pytest.param("PEPPERS", {"2026-11": "pepper"}, id="PEPPERS"),
+        pytest.param("ROTATION_DAYS", 1, id="ROTATION_DAYS"),
+    ],
+)
+def test_value(settings, name, value):
+    setattr(settings, f"APIKEYS_{name}", value)
+
+    assert getattr(conf, name) == value
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        pytest.param("OWNER_MODEL", "", id="OWNER_MODEL, empty"),
+        pytest.param("OWNER_MODEL", None, id="OWNER_MODEL, none"),
+        pytest.param("PREFIXES", "rak", id="PREFIXES, text"),
+        pytest.param("PREFIXES", [], id="PREFIXES, empty"),
+        pytest.param("PREFIXES", None, id="PREFIXES, none"),
+        pytest.param("PREFIXES", ["rak", 1], id="PREFIXES, number"),
+        pytest.param("PREFIXES", ["RAK"], id="PREFIXES, capitals"),
+        pytest.param("PREFIXES", ["r"], id="PREFIXES, one letter"),
+        pytest.param("PREFIXES", ["1ak"], id="PREFIXES, digit first"),
+        pytest.param("PREFIXES", ["a" * 17], id="PREFIXES, 17 letters"),
+        pytest.param("PREFIXES", ["rak_"], id="PREFIXES, underscore"),
+        pytest.param("PREFIXES", ["rak\n"], id="PREFIXES, line break"),
+        pytest.param("PREFIXES", {"rak"}, id="PREFIXES, set"),
+        pytest.param("ENVIRONMENTS", [], id="ENVIRONMENTS, empty"),
+        pytest.param("ENVIRONMENTS", ["Live"], id="ENVIRONMENTS, capitals"),
+        pytest.param("ENVIRONMENTS", ["a_b"], id="ENVIRONMENTS, underscore"),
+        pytest.param("ACCEPTED_ENVIRONMENTS", [], id="ACCEPTED_ENVIRONMENTS, empty"),
+        pytest.param("ACCEPTED_ENVIRONMENTS", "live", id="ACCEPTED_ENVIRONMENTS, text"),
+        pytest.param("CREDENTIALS", [], id="CREDENTIALS, empty"),
+        pytest.param("CREDENTIALS", ["query"], id="CREDENTIALS, unknown"),
+        pytest.param("CREDENTIALS", ["Bearer"], id="CREDENTIALS, capitals"),
+        pytest.param("SCOPES", ["jobs:read"], id="SCOPES, list"),
+        pytest.param("SCOPES", None, id="SCOPES, none"),
+        pytest.param("SCOPES", {1: "One"}, id="SCOPES, number"),
+        pytest.param("SCOPES", {"jobs": "Jobs"}, id="SCOPES, no action"),
+        pytest.param("SCOPES", {"jobs:*": "All"}, id="SCOPES, wildcard"),
+        pytest.param("SCOPES", {"*": "All"}, id="SCOPES, star"),
+        pytest.param("SCOPES", {"apikeys:read": "Mine"}, id="SCOPES, reserved"),
+        pytest.param("SCOPES", {"self:destroy": "Mine"}, id="SCOPES, reserved resource"),
+        pytest.param("IMPLIED_SCOPES", ["jobs:write"], id="IMPLIED_SCOPES, list"),
+        pytest.param("IMPLIED_SCOPES", {"write": "read"}, id="IMPLIED_SCOPES, text"),
+        pytest.param("IMPLIED_SCOPES", {"write": [1]}, id="IMPLIED_SCOPES, number"),
+        pytest.param("IMPLIED_SCOPES", {1: ["read"]}, id="IMPLIED_SCOPES, key a number"),
+        pytest.param("UNDECLARED_VIEWS", "deny", id="UNDECLARED_VIEWS, unknown"),
+        pytest.param("UNDECLARED_VIEWS", True, id="UNDECLARED_VIEWS, true"),
+        pytest.param("REQUIRE_NAME", "False", id="REQUIRE_NAME, text"),
+        pytest.param("REQUIRE_NAME", None, id="REQUIRE_NAME, none"),
+        pytest.param("PEPPERS", ["pepper"], id="PEPPERS, list"),
+        pytest.param("PEPPERS", {"a$b": "pepper"}, id="PEPPERS, dollar in the id"),
+        pytest.param("PEPPERS", {"": "pepper"}, id="PEPPERS, empty id"),
+        pytest.param("PEPPERS", {"a" * 65: "pepper"}, id="PEPPERS, long id"),
+        pytest.param("PEPPERS", {"one": b"pepper"}, id="PEPPERS, bytes"),
+        pytest.param("PEPPERS", {"one": ""}, id="PEPPERS, empty"),
+        pytest.param("PEPPER_CURRENT", "one", id="PEPPER_CURRENT, not listed"),
+        pytest.param("PEPPER_CURRENT", "", id="PEPPER_CURRENT, empty"),
+        pytest.param("PEPPER_CURRENT", ["one"], id="PEPPER_CURRENT, list"),
+        pytest.param("ROTATION_DAYS", 0, id="ROTATION_DAYS, zero"),
+        pytest.param("ROTATION_DAYS", "90", id="ROTATION_DAYS, text"),
+        pytest.param("ROTATION_DAYS", True, id="ROTATION_DAYS, true"),
+        pytest.param("ROTATION_DAYS", 1.5, id="ROTATION_DAYS, fraction"),
+    ],
+)
+def test_bad_value_is_answered_with_the_name_of_the_setting(settings, name, value):
+    setattr(settings, f"APIKEYS_{name}", value)
+
+    with pytest.raises(ImproperlyConfigured, match=rf"^APIKEYS_{name}\b"):
+        getattr(conf, name)
+
+
+@pytest.mark.parametrize(
+    ("name", "path"),
+    [
+        pytest.param(name, path, id=f"{name}, {what}")
+        for name in ("HASHER", "POLICY", "CLIENT_RESOLVER")
+        for what, path in {
+            "empty": "",
+            "none": None,
+            "no dot": "hasher",
+            "no module": "nowhere.Thing",
+            "no such name": "tests.test_conf.Nothing",
+            "leading dot": ".Thing",
+            "a module": "tests.test_conf",
+            "not callable": "tests.test_conf.NOT_CALLABLE",
+        }.items()
+    ],
+)
+def test_bad_path_is_answered_with_the_name_of_the_setting(settings, name, path):
+    setattr(settings, f"APIKEYS_{name}", path)
+
+    with pytest.raises(ImproperlyConfigured, match=rf"^APIKEYS_{name}\b"):
+        getattr(conf, name.lower())
+
+
+def test_a_change_is_seen_at_once_and_gone_after():
+    with override_settings(APIKEYS_PREFIXES=["other"]):
+        during = conf.PREFIXES
+
+    assert during == ["other"]
+    assert conf.PREFIXES == ["rak"]
+
+
+class TestOwnerModel:
+    def test_default_is_the_user_model(self, settings):
+        settings.AUTH_USER_MODEL = "crm.Person"
+
+        assert conf.OWNER_MODEL == "crm.Person"
+
+
+class TestAcceptedEnvironments:
+    def test_default_is_every_environment(self, settings):
+        settings.APIKEYS_ENVIRONMENTS = ["prod", "dev"]
+
+        assert conf.ACCEPTED_ENVIRONMENTS == ["prod", "dev"]
+
+
+class TestScopes:
+    def test_are_those_of_the_project_and_then_the_reserved_ones(self, settings):
+        settings.APIKEYS_SCOPES = {"jobs:read": "Read jobs"}
+
+        assert list(conf.SCOPES) == ["jobs:read", *RESERVED]
+        assert conf.SCOPES["jobs:read"] == "Read jobs"
+
+
+class TestPepperCurrent:
+    PEPPERS = {"2025": "old", "2026": "new"}
+
+    def test_default_is_the_last_listed(self, settings):
+        settings.APIKEYS_PEPPERS = self.PEPPERS
+
+        assert conf.PEPPER_CURRENT == "2026"
+
+    def test_may_be_another_that_is_listed(self, settings):
+        settings.APIKEYS_PEPPERS = self.PEPPERS
+        settings.APIKEYS_PEPPER_CURRENT = "2025"
+
+        assert conf.PEPPER_CURRENT == "2025"
+
+    def test_a_pepper_is_named_by_no_message(self, settings):
+        settings.APIKEYS_PEPPERS = {"2025": "old", "20 26": "a pepper of the host"}
+
+        with pytest.raises(ImproperlyConfigured) as caught:
+            getattr(conf, "PEPPERS")  # noqa: B009 - for its error
+
+        assert "a pepper of the host" not in str(caught.value)
+
+
+class TestHasher:
+    def test_of_a_fresh_install_uses_the_pepper_of_the_secret_key(self, settings):
+        settings.SECRET_KEY = "secret-key-1"
+
+        assert conf.hasher.digest(SAMPLE) == (
+            "hmac-sha256$sk-b175a61f$"
+            "394188ba71ab7dc4985b1a5c4b8fc4b894b167c23a3d9802caaa2bc8397aaf5d"
+        )
+
+    def test_takes_a_secret_key_of_bytes(self, settings):
+        settings.SECRET_KEY = b"secret-key-1"
+
+        assert conf.hasher.digest(SAMPLE).startswith("hmac-sha256$sk-b175a61f$")
+
+    def test_uses_the_listed_pepper_once_there_is_one(self, settings):
+        settings.APIKEYS_PEPPERS = {"one": "pepper-1"}
+
+        assert conf.hasher.digest(SAMPLE) == (
+            "hmac-sha256$one$30d46dcc02d26ce28316a0c554dd0608d23b5d620c23f1183116783ccf4ae698"
+        )
+
+    def test_uses_the_current_of_several(self, settings):
+        settings.APIKEYS_PEPPERS = {"one": "pepper-1", "two": "pepper-2"}
+        settings.APIKEYS_PEPPER_CURRENT = "one"
+
+        assert conf.hasher.digest(SAMPLE).startswith("hmac-sha256$one$30d46dcc")
+
+    def test_goes_on_verifying_what_the_derived_pepper_made(self, settings):
+        derived = conf.hasher.digest(SAMPLE)
+        settings.APIKEYS_PEPPERS = {"one": "pepper-1"}
+
+        assert conf.hasher.verify(SAMPLE, derived)
+        assert conf.hasher.knows(derived)
+
+    def test_goes_on_verifying_what_a_fallback_of_the_secret_key_made(self, settings):
+        old = conf.hasher.digest(SAMPLE)
+        settings.SECRET_KEY_FALLBACKS = [settings.SECRET_KEY]
+        settings.SECRET_KEY = "secret-key-1"
+
+        assert conf.hasher.verify(SAMPLE, old)
+        assert conf.hasher.digest(SAMPLE).startswith("hmac-sha256$sk-b175a61f$")
+
+    def test_does_not_know_the_pepper_of_a_secret_key_that_is_gone(self, settings):
+        old = conf.hasher.digest(SAMPLE)
+        settings.SECRET_KEY = "secret-key-1"
+
+        assert not conf.hasher.verify(SAMPLE, old)
+        assert not conf.hasher.knows(old)
+
+    def test_is_the_class_of_the_setting(self, settings):
+        settings.APIKEYS_HASHER = "tests.test_conf.OtherHasher"
+
+        assert isinstance(conf.hasher, OtherHasher)
+
+    def test_is_made_once_for_the_same_settings(self):
+        assert conf.hasher is conf.hasher
+
+
+class TestPolicy:
+    def test_default_is_for_keys_of_users(self):
+        assert isinstance(conf.policy, UserPolicy)
+
+    def test_is_an_object_of_the_class_of_the_setting(self, settings):
+        settings.APIKEYS_POLICY = "tests.test_conf.OtherPolicy"
+
+        assert isinstance(conf.policy, OtherPolicy)
+
+    def test_is_one_object_for_the_process(self):
+        assert conf.policy is conf.policy
+
+
+class TestClientResolver:
+    def test_default_is_the_remote_address(self):
+        assert conf.client_resolver is remote_address
+
+    def test_is_the_function_of_the_setting(self, settings):
+        settings.APIKEYS_CLIENT_RESOLVER = "tests.test_conf.other_resolver"
+
+        assert conf.client_resolver is other_resolver
