@@ -211,10 +211,13 @@ def _insert(key: APIKey) -> None:
     if APIKey.objects.filter(pk=key.pk).exists():
         raise taken
     try:
-        key.save(force_insert=True)
+        # A savepoint: what fails within it leaves a transaction that can still ask.
+        with _transaction():
+            key.save(force_insert=True)
     except IntegrityError as error:
-        # Of two requests with one id at once the second waits for the first, and is here.
-        if APIKey.objects.filter(pk=key.pk).exists():
+        # Of two requests with one id at once the second waits for the first, and is here. A
+        # locking read: the snapshot of MariaDB is older than the other's row.
+        if APIKey.objects.select_for_update().filter(pk=key.pk).first() is not None:
             raise taken from error
         raise
 

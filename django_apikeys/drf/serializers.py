@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from django.utils.translation import gettext_lazy as _
 from rest_framework import serializers
@@ -110,7 +110,7 @@ class KeyInput(StrictSerializer):
     def get_fields(self) -> dict[str, serializers.Field[Any, Any, Any, Any]]:
         fields = super().get_fields()
         fields["name"].required = conf.REQUIRE_NAME
-        fields["name"].allow_blank = not conf.REQUIRE_NAME
+        cast("serializers.CharField", fields["name"]).allow_blank = not conf.REQUIRE_NAME
         return fields
 
 
@@ -121,7 +121,7 @@ class NewKeyInput(KeyInput):
         required=False, validators=_rules(validation.clean_environment)
     )
     # A function: DRF copies the defaults of fields, and the copy of an object is another.
-    owner = serializers.JSONField(default=lambda: UNSAID, allow_null=True)
+    owner = serializers.JSONField(default=cast("Any", lambda: UNSAID), allow_null=True)
 
     def validate_owner(self, value: Any) -> Any:
         return self.context["view"].find_owner(value)

@@ -1,0 +1,1 @@
+"""A small CRM of several organisations, guarded by API keys."""

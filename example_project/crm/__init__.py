@@ -1,0 +1,1 @@
+"""Customers, jobs, invoices, the price book and webhooks of organisations."""

@@ -1,0 +1,9 @@
+"""For ``gunicorn example_project.wsgi``, from the repository's root."""
+
+import os
+
+from django.core.wsgi import get_wsgi_application
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "example_project.settings")
+
+application = get_wsgi_application()
