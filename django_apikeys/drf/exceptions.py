@@ -63,7 +63,7 @@ def exception_handler(exc: Exception, context: Mapping[str, Any]) -> Response | 
     elif isinstance(exc, PermissionDenied):
         exc = exceptions.PermissionDenied(*exc.args)
     error: dict[str, Any] = {
-        "code": HTTPStatus(response.status_code).name,
+        "code": _name(response.status_code),
         "reason": _reason(exc),
         "message": _message(exc),
     }
@@ -71,6 +71,13 @@ def exception_handler(exc: Exception, context: Mapping[str, Any]) -> Response | 
         error["fields"] = _fields(exc.detail)
     response.data = {"error": error}
     return response
+
+
+def _name(status: int) -> str:
+    try:
+        return HTTPStatus(status).name
+    except ValueError:  # one of the host's own
+        return "ERROR"
 
 
 def _reason(exc: Exception) -> str:

@@ -43,8 +43,8 @@ class StrictSerializer(serializers.Serializer[Any]):
         try:
             value = super().to_internal_value(data)
         except serializers.ValidationError as error:
-            if isinstance(error.detail, dict):
-                errors = {**error.detail, **errors}
+            # A dict, always: of fields, or of non_field_errors.
+            errors = {**cast("dict[str, Any]", error.detail), **errors}
         if errors:
             raise serializers.ValidationError(errors)
         return value

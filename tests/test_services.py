@@ -1,0 +1,901 @@
+"""The door for change: one transaction with its row, its Event and its signal."""
+
+import logging
+import reprlib
+import uuid
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from datetime import timezone as fixed_offset
+
+import pytest
+from django.contrib.auth.models import AnonymousUser
+from django.core.exceptions import ValidationError
+from django.db import DatabaseError, IntegrityError, connection, transaction
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+
+from django_apikeys import services, signals, verification
+from django_apikeys.actors import Actor
+from django_apikeys.exceptions import Conflict, InvalidInput
+from django_apikeys.models import APIKey, APIKeyEvent, APIKeySecret
+from tests.conftest import bearer
+from tests.factories import APIKeyFactory, UserFactory
+
+SIGNALS = {
+    "created": signals.key_created,
+    "updated": signals.key_updated,
+    "revoked": signals.key_revoked,
+    "deleted": signals.key_deleted,
+}
+
+
+@contextmanager
+def listening(signal):
+    received = []
+
+    def receiver(**facts):
+        received.append(facts)
+
+    signal.connect(receiver)
+    try:
+        yield received
+    finally:
+        signal.disconnect(receiver)
+
+
+def row(issued):
+    return APIKey.objects.get(pk=issued.key.pk)
+
+
+def last_event():
+    return APIKeyEvent.objects.latest("id")
+
+
+def in_an_hour():
+    return timezone.now() + timedelta(hours=1)
+
+
+@pytest.fixture
+def other(user):
+    return UserFactory(username="bob")
+
+
+# --- create_key ---------------------------------------------------------------------------
+
+
+def test_create_stores_what_was_asked_for(user):
+    moment = datetime(2100, 1, 1, tzinfo=UTC)
+
+    issued = services.create_key(
+        owner=user,
+        actor=user,
+        name=" sync ",
+        description="Nightly.",
+        environment="test",
+        scopes=("jobs:read", "jobs:read", "customers:*"),
+        allowed_ips=["192.0.2.7", "::ffff:192.0.2.7", "2001:DB8::/32"],
+        rate_limit="300/m",
+        expires_at=moment,
+        enabled=False,
+        metadata={"team": "a"},
+    )
+
+    key = row(issued)
+    assert (key.name, key.description, key.environment) == ("sync", "Nightly.", "test")
+    assert key.scopes == ["jobs:read", "customers:*"]
+    assert key.allowed_ips == ["192.0.2.7", "2001:db8::/32"]
+    assert (key.rate_limit, key.expires_at, key.enabled) == ("300/m", moment, False)
+    assert key.metadata == {"team": "a"}
+    assert (key.owner, key.created_by, key.created_by_key) == (user, user, None)
+    assert key.created_at == key.updated_at
+    assert (key.revoked_at, key.deleted_at) == (None, None)
+
+
+def test_create_stores_a_digest_and_no_secret(issued):
+    secret = APIKeySecret.objects.get()
+
+    assert secret.key == issued.key
+    assert (secret.prefix, secret.slot, secret.first_used_at) == ("rak", 0, None)
+    assert secret.public_id == issued.secret[9:21]
+    assert secret.last_four == issued.secret[61:65]
+    assert secret.digest.startswith("hmac-sha256$sk-")
+    assert secret.created_at == issued.key.created_at
+
+
+def test_create_asks_for_an_owner_and_a_name_alone(user):
+    issued = services.create_key(owner=user, name="x")
+
+    key = row(issued)
+    assert (key.environment, key.enabled, key.expires_at) == ("live", True, None)
+    assert (key.scopes, key.allowed_ips, key.metadata) == ([], [], {})
+    assert key.created_by is None
+
+
+def test_new_key_is_masked_alike_before_and_after_it_was_stored(issued):
+    assert issued.key.masked == row(issued).masked
+    assert repr(issued) == f"<IssuedSecret of {issued.key.masked}>"
+
+
+def test_create_has_its_event(user):
+    moment = datetime(2100, 1, 1, tzinfo=UTC)
+
+    issued = services.create_key(owner=user, name="sync", actor=user, expires_at=moment)
+
+    event = APIKeyEvent.objects.get()
+    assert (event.type, event.key_id, event.key_name) == ("created", issued.key.pk, "sync")
+    assert event.key_masked == issued.key.masked
+    assert (event.owner_id, event.owner_name) == (str(user.pk), "ann")
+    assert event.changes == {
+        "name": [None, "sync"],
+        "description": [None, ""],
+        "environment": [None, "live"],
+        "scopes": [None, []],
+        "allowed_ips": [None, []],
+        "rate_limit": [None, ""],
+        "expires_at": [None, "2100-01-01T00:00:00+00:00"],
+        "enabled": [None, True],
+        "metadata": [None, {}],
+    }
+
+
+@pytest.mark.django_db
+def test_event_of_a_key_of_the_project_has_no_owner():
+    services.create_key(owner=None, name="x")
+
+    assert (last_event().owner_id, last_event().owner_name) == ("", "")
+
+
+def test_same_id_twice_is_a_conflict(issue):
+    id_ = uuid.uuid4()
+    issue(id=id_, name="first")
+
+    with pytest.raises(Conflict, match=r"This key was created already\."):
+        issue(id=id_, name="second")
+
+    assert [key.name for key in APIKey.objects.all()] == ["first"]
+    assert APIKeySecret.objects.count() == APIKeyEvent.objects.count() == 1
+
+
+def test_same_id_at_the_same_moment_is_a_conflict(issue, monkeypatch):
+    id_ = uuid.uuid4()
+    issue(id=id_)
+    monkeypatch.setattr("django_apikeys.models.APIKeyQuerySet.exists", lambda keys: False)
+
+    with pytest.raises(Conflict):
+        issue(id=id_)
+
+    assert APIKey.objects.count() == 1
+
+
+def test_other_breach_of_integrity_is_no_conflict(issue, monkeypatch):
+    def save(key, **options):
+        raise IntegrityError("Another constraint.")
+
+    monkeypatch.setattr(APIKey, "save", save)
+
+    with pytest.raises(IntegrityError, match=r"Another constraint\."):
+        issue()
+
+
+# --- Bad input ----------------------------------------------------------------------------
+
+TEXT = ["A text is needed."]
+LIST = ["A list of texts is needed."]
+JSON = ["This cannot be stored as JSON."]
+NUL = ["NUL characters cannot be stored."]
+CONTROL = ["Control characters cannot be stored."]
+MOMENT = ["A date and time with its time zone is needed."]
+RATE = ["A rate is a number from 1 to 999999999, a slash and s, m, h or d: for instance 300/m."]
+ENDLESS: dict = {}
+ENDLESS["itself"] = ENDLESS
+
+
+def nested(levels):
+    value = 1
+    for _ in range(levels):
+        value = [value]
+    return {"a": value}
+
+
+BAD = [
+    ("name", "", ["A key needs a name."]),
+    ("name", "  ", ["A key needs a name."]),
+    ("name", "a" * 101, ["At most 100 characters; these are 101."]),
+    ("name", "a" * 10_000, ["At most 100 characters; these are 10000."]),
+    ("name", "a\x00b", CONTROL),
+    ("name", "a\nb", CONTROL),
+    ("name", "a\x7fb", CONTROL),
+    ("name", "\udfff", CONTROL),
+    ("name", None, TEXT),
+    ("name", 5, TEXT),
+    ("name", b"x", TEXT),
+    ("description", "a" * 1001, ["At most 1000 characters; these are 1001."]),
+    ("description", "a\x00b", CONTROL),
+    ("description", "\ud800", CONTROL),
+    ("description", None, TEXT),
+    ("environment", "prod", ["“prod” is not one of: live, test."]),
+    ("environment", "", ["“” is not one of: live, test."]),
+    ("environment", "\ud800", ["“\\ud800” is not one of: live, test."]),
+    ("environment", ["live"], ["“['live']” is not one of: live, test."]),
+    ("scopes", "jobs:read", LIST),
+    ("scopes", {"jobs:read": 1}, LIST),
+    ("scopes", None, LIST),
+    ("scopes", [5], LIST),
+    ("scopes", [["jobs:read"]], LIST),
+    ("scopes", ["jobs:fly", "x"], ["Unknown scope: 'jobs:fly', 'x'."]),
+    ("scopes", ["\ud800"], [r"Unknown scope: '\ud800'."]),
+    ("scopes", ["apikeys:*"], ["Unknown scope: 'apikeys:*'."]),
+    ("scopes", ["a" * 200], [f"Unknown scope: '{'a' * 100}'."]),
+    ("scopes", ["jobs:read"] * 101, ["At most 100 entries."]),
+    ("allowed_ips", "192.0.2.7", LIST),
+    ("allowed_ips", None, LIST),
+    ("allowed_ips", [5], LIST),
+    ("allowed_ips", ["192.0.2.7"] * 101, ["At most 100 entries."]),
+    (
+        "allowed_ips",
+        ["localhost", "10.0.0.1/8"],
+        [
+            "“localhost” is not an IP address or network.",
+            "“10.0.0.1/8” has host bits set; the network is 10.0.0.0/8.",
+        ],
+    ),
+    ("rate_limit", "300", RATE),
+    ("rate_limit", "0/m", RATE),
+    ("rate_limit", "1000000000/m", RATE),
+    ("rate_limit", "300/m\n", RATE),
+    ("rate_limit", "\u0663/m", RATE),
+    ("rate_limit", 300, RATE),
+    ("expires_at", "2100-01-01T00:00:00Z", MOMENT),
+    ("expires_at", datetime(2100, 1, 1), MOMENT),  # noqa: DTZ001 - naive on purpose
+    ("expires_at", datetime(2100, 1, 1, tzinfo=UTC).date(), MOMENT),
+    (
+        "expires_at",
+        datetime(2020, 1, 1, tzinfo=UTC),
+        ["This moment is in the past. To end a key now, revoke it."],
+    ),
+    (
+        "expires_at",
+        datetime(9999, 12, 31, 23, 59, tzinfo=fixed_offset(timedelta(hours=-14))),
+        ["This is more than a hundred years away. Leave it empty for never."],
+    ),
+    ("enabled", "yes", ["True or False is needed."]),
+    ("enabled", 1, ["True or False is needed."]),
+    ("enabled", None, ["True or False is needed."]),
+    ("metadata", [], ["A JSON object is needed."]),
+    ("metadata", "{}", ["A JSON object is needed."]),
+    ("metadata", {"a": "\x00"}, NUL),
+    ("metadata", {"\x00": 1}, NUL),
+    ("metadata", {"a": [{"b": ("\x00",)}]}, NUL),
+    ("metadata", {"a": "\ud800"}, JSON),
+    ("metadata", {"a": object()}, JSON),
+    ("metadata", {"a": {1, 2}}, JSON),
+    ("metadata", {"a": float("nan")}, JSON),
+    ("metadata", {"a": float("inf")}, JSON),
+    ("metadata", {(1, 2): 1}, JSON),
+    ("metadata", ENDLESS, JSON),
+    ("metadata", nested(100_000), JSON),
+    ("metadata", nested(450), ["At most 30 levels, one within the other."]),
+    ("metadata", nested(30), ["At most 30 levels, one within the other."]),
+    ("metadata", {"a": "b" * 4088}, ["At most 4096 bytes as JSON; these are 4097."]),
+    ("metadata", {"a": "é" * 2045}, ["At most 4096 bytes as JSON; these are 4099."]),
+]
+
+
+def readable(case):
+    name, value, _messages = case
+    return ascii(f"{name}-{reprlib.repr(value)}").strip("'\"")
+
+
+@pytest.mark.parametrize(("name", "value", "messages"), BAD, ids=map(readable, BAD))
+def test_bad_field_is_named_and_nothing_is_stored(name, value, messages, issue):
+    with pytest.raises(InvalidInput) as refused:
+        issue(**{name: value})
+
+    assert refused.value.message_dict == {name: messages}
+    assert str(refused.value) == f"{name}: {' '.join(messages)}"
+    assert APIKey.objects.count() == APIKeyEvent.objects.count() == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "messages"),
+    [case for case in BAD if case[0] != "environment"],
+    ids=[readable(case) for case in BAD if case[0] != "environment"],
+)
+def test_bad_field_of_a_change_is_named_and_nothing_is_stored(name, value, messages, issued):
+    before = APIKey.objects.values().get()
+
+    with pytest.raises(InvalidInput) as refused:
+        services.update_key(key=issued.key, **{"description": "changed", name: value})
+
+    assert refused.value.message_dict == {name: messages}
+    assert APIKey.objects.values().get() == before
+
+
+def test_every_bad_field_is_named_at_once(issue):
+    with pytest.raises(ValidationError) as refused:
+        issue(
+            name="",
+            description=None,
+            environment="prod",
+            scopes=["x"],
+            allowed_ips=["x"],
+            rate_limit="x",
+            expires_at="x",
+            enabled="x",
+            metadata="x",
+        )
+
+    assert list(refused.value.message_dict) == [
+        "name",
+        "description",
+        "environment",
+        "scopes",
+        "allowed_ips",
+        "rate_limit",
+        "expires_at",
+        "enabled",
+        "metadata",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "stored"),
+    [
+        ("name", "a" * 100, "a" * 100),
+        ("name", "Ключ 🔑", "Ключ 🔑"),
+        ("description", "a" * 1000, "a" * 1000),
+        ("description", "a\r\n\tb", "a\r\n\tb"),
+        ("scopes", ("jobs:read",), ["jobs:read"]),
+        ("scopes", {"jobs:*"}, ["jobs:*"]),
+        ("scopes", frozenset(["*"]), ["*"]),
+        ("allowed_ips", ["10.0.0.1"] * 100, ["10.0.0.1"]),
+        ("allowed_ips", ["10.0.0.1/32", "::/0"], ["10.0.0.1/32", "::/0"]),
+        ("rate_limit", "999999999/d", "999999999/d"),
+        ("rate_limit", None, ""),
+        ("rate_limit", "", ""),
+        ("metadata", None, {}),
+        ("metadata", {"a": "b" * 4087}, {"a": "b" * 4087}),
+        ("metadata", {"a": [None, 1.5, "é", {}]}, {"a": [None, 1.5, "é", {}]}),
+        ("metadata", nested(29), nested(29)),
+    ],
+    ids=lambda value: ascii(str(value)[:20]).strip("'"),
+)
+def test_what_just_goes_is_stored(name, value, stored, issue):
+    issued = issue(**{name: value})
+
+    assert getattr(row(issued), name) == stored
+
+
+def test_name_is_not_needed_where_the_setting_says_so(issue, settings):
+    settings.APIKEYS_REQUIRE_NAME = False
+
+    assert row(issue(name="")).name == ""
+
+
+def test_reason_that_is_too_long_revokes_nothing(issued):
+    with pytest.raises(InvalidInput) as refused:
+        services.revoke_key(key=issued.key, reason="a" * 501)
+
+    assert refused.value.message_dict == {"reason": ["At most 500 characters; these are 501."]}
+    assert row(issued).revoked_at is None
+
+
+# --- Who did it ---------------------------------------------------------------------------
+
+
+def test_actor_that_is_a_user(issue, user):
+    issued = issue(actor=user)
+
+    event = last_event()
+    assert (event.actor_kind, event.actor_id, event.actor_name) == ("user", str(user.pk), "ann")
+    assert row(issued).created_by == user
+
+
+def test_actor_that_is_a_key(issue, issued, rf):
+    grant = verification.verify(rf.get("/", headers=bearer(issued.secret)))
+
+    made = issue(actor=grant)
+
+    event = last_event()
+    assert (event.actor_kind, event.actor_id) == ("key", str(issued.key.pk))
+    assert event.actor_name == "a key"
+    assert (row(made).created_by, row(made).created_by_key) == (None, issued.key)
+
+
+def test_actor_that_is_a_command(issue):
+    issued = issue(actor=Actor("command", name="apikeys create"))
+
+    assert (last_event().actor_kind, last_event().actor_name) == ("command", "apikeys create")
+    assert row(issued).created_by is None
+
+
+def test_actor_that_is_the_system(issue):
+    issue(actor=None)
+
+    event = last_event()
+    assert (event.actor_kind, event.actor_id, event.actor_name) == ("system", "", "")
+
+
+def test_actor_of_a_request_has_its_address_and_user_agent(issue, user, rf):
+    request = rf.get(
+        "/", headers={"User-Agent": "curl/8.0\r\n" + "a" * 300}, REMOTE_ADDR="192.0.2.7:443"
+    )
+    request.user = user
+
+    issued = issue(actor=Actor.from_request(request))
+
+    event = last_event()
+    assert (event.actor_kind, event.address) == ("user", "192.0.2.7")
+    assert event.user_agent == "curl/8.0" + "a" * 247
+    assert row(issued).created_by == user
+
+
+def test_actor_of_a_request_with_a_key_is_the_key(issued, rf):
+    request = rf.get("/", headers=bearer(issued.secret), REMOTE_ADDR="")
+    request.auth = verification.verify(request)
+    request.user = AnonymousUser()
+
+    actor = Actor.from_request(request)
+
+    assert (actor.kind, actor.key_id, actor.address) == ("key", issued.key.pk, "")
+
+
+def test_long_names_are_cut_to_the_column(user):
+    services.create_key(owner=user, name="x", actor=Actor("command", id="1" * 100, name="n" * 300))
+
+    assert (last_event().actor_id, last_event().actor_name) == ("1" * 64, "n" * 255)
+
+
+# --- update_key ---------------------------------------------------------------------------
+
+CHANGES = [
+    ("name", "new", ["a key", "new"]),
+    ("description", "new", ["", "new"]),
+    ("enabled", False, [True, False]),
+    ("scopes", ["jobs:read"], [["customers:read"], ["jobs:read"]]),
+    ("allowed_ips", ["10.0.0.0/8"], [[], ["10.0.0.0/8"]]),
+    ("rate_limit", "5/s", ["", "5/s"]),
+    (
+        "expires_at",
+        datetime(2100, 1, 1, tzinfo=UTC),
+        [None, "2100-01-01T00:00:00+00:00"],
+    ),
+    ("metadata", {"a": 1}, [{}, {"a": 1}]),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "change"), CHANGES, ids=[case[0] for case in CHANGES])
+def test_update_writes_what_it_names_and_says_so(name, value, change, issued, user):
+    before = APIKey.objects.values().get()
+
+    answer = services.update_key(key=issued.key, actor=user, **{name: value})
+
+    after = APIKey.objects.values().get()
+    assert {column for column in before if before[column] != after[column]} == {
+        name,
+        "updated_at",
+    }
+    assert getattr(answer, name) == getattr(row(issued), name) == value
+    assert answer.updated_at == row(issued).updated_at
+    event = last_event()
+    assert (event.type, event.changes, event.actor_kind) == ("updated", {name: change}, "user")
+
+
+def test_update_writes_no_other_column(issued):
+    with CaptureQueriesContext(connection) as queries:
+        services.update_key(key=issued.key, name="new")
+
+    statement = next(query["sql"] for query in queries if query["sql"].startswith("UPDATE"))
+    written = statement.partition(" SET ")[2].partition(" WHERE ")[0]
+    assert [part.split('"')[1] for part in written.split(", ")] == ["name", "updated_at"]
+    assert "revoked_at" in statement.partition(" WHERE ")[2]
+
+
+def test_update_to_what_is_there_changes_nothing(issued):
+    before = APIKey.objects.values().get()
+
+    answer = services.update_key(key=issued.key, name="a key", scopes=["customers:read"])
+
+    assert answer == issued.key
+    assert APIKey.objects.values().get() == before
+    assert APIKeyEvent.objects.count() == 1
+
+
+def test_update_of_a_revoked_key_is_a_conflict(issued):
+    services.revoke_key(key=issued.key)
+
+    with pytest.raises(Conflict, match=r"This key is revoked, for good\."):
+        services.update_key(key=issued.key, enabled=True)
+
+    assert row(issued).revoked_at is not None
+
+
+def test_revoke_that_came_in_between_is_not_undone(issued, monkeypatch):
+    stale = APIKey.objects.get()
+    services.revoke_key(key=issued.key)
+    monkeypatch.setattr(services, "_locked", lambda key: stale)
+
+    with pytest.raises(Conflict, match=r"This key is revoked, for good\."):
+        services.update_key(key=issued.key, name="new")
+
+    assert row(issued).revoked_at is not None
+    assert row(issued).name == "a key"
+
+
+def test_update_of_a_key_that_is_gone_is_a_conflict(issued):
+    APIKey.objects.all().delete()
+
+    with pytest.raises(Conflict, match=r"This key is gone\."):
+        services.update_key(key=issued.key, name="new")
+
+
+@pytest.mark.parametrize(
+    "name", ["id", "owner", "environment", "revoked_at", "deleted_at", "created_by", "nonsense"]
+)
+def test_update_changes_no_other_field(name, issued):
+    with pytest.raises(TypeError, match=f"cannot change {name}"):
+        services.update_key(key=issued.key, **{name: None})
+
+
+def test_later_expiry_revives_an_expired_key(issued, rf):
+    APIKey.objects.update(expires_at=timezone.now())
+
+    services.update_key(key=issued.key, expires_at=in_an_hour())
+
+    assert verification.verify(rf.get("/", headers=bearer(issued.secret)))
+
+
+# --- revoke_key ---------------------------------------------------------------------------
+
+
+def test_revoke(issued, user):
+    answer = services.revoke_key(key=issued.key, actor=user, reason=" It leaked. ")
+
+    key = row(issued)
+    assert key.revoked_at is not None
+    assert (key.revoked_by, key.revoked_reason, key.deleted_at) == (user, "It leaked.", None)
+    assert key.updated_at == key.revoked_at == answer.revoked_at
+    event = last_event()
+    assert (event.type, event.reason, event.changes) == ("revoked", "It leaked.", {})
+    assert (event.actor_kind, event.actor_name) == ("user", "ann")
+
+
+def test_repeated_revoke_changes_nothing(issued, other):
+    services.revoke_key(key=issued.key, reason="first")
+    before = APIKey.objects.values().get()
+
+    answer = services.revoke_key(key=issued.key, actor=other, reason="second")
+
+    assert APIKey.objects.values().get() == before
+    assert answer.revoked_reason == "first"
+    assert APIKeyEvent.objects.filter(type="revoked").count() == 1
+
+
+def test_revoke_that_came_in_between_leaves_one_event(issued, monkeypatch):
+    stale = APIKey.objects.get()
+    services.revoke_key(key=issued.key, reason="first")
+    monkeypatch.setattr(services, "_locked", lambda key: stale)
+
+    services.revoke_key(key=issued.key, reason="second")
+
+    assert row(issued).revoked_reason == "first"
+    assert APIKeyEvent.objects.filter(type="revoked").count() == 1
+
+
+def test_revoke_without_cascade_leaves_the_offspring(issued):
+    child = APIKeyFactory(created_by_key=issued.key)
+
+    services.revoke_key(key=issued.key)
+
+    child.refresh_from_db()
+    assert child.revoked_at is None
+
+
+def test_cascade_revokes_what_was_made_through_the_key_to_the_last(issued, user):
+    child = APIKeyFactory(created_by_key=issued.key)
+    sibling = APIKeyFactory(created_by_key=issued.key, revoked=True, revoked_reason="before")
+    grandchild = APIKeyFactory(created_by_key=child)
+    behind_the_revoked = APIKeyFactory(created_by_key=sibling)
+    stranger = APIKeyFactory()
+
+    services.revoke_key(key=issued.key, actor=user, reason="leaked", cascade=True)
+
+    reasons = {key.pk: key.revoked_reason for key in APIKey.objects.exclude(revoked_at=None)}
+    assert reasons == {
+        issued.key.pk: "leaked",
+        child.pk: "leaked",
+        grandchild.pk: "leaked",
+        behind_the_revoked.pk: "leaked",
+        sibling.pk: "before",
+    }
+    assert APIKey.objects.get(pk=stranger.pk).revoked_at is None
+    assert APIKeyEvent.objects.filter(type="revoked").count() == 4
+
+
+def test_cascade_of_a_revoked_key_still_reaches_its_offspring(issued):
+    child = APIKeyFactory(created_by_key=issued.key)
+    services.revoke_key(key=issued.key)
+
+    services.revoke_key(key=issued.key, cascade=True)
+
+    child.refresh_from_db()
+    assert child.revoked_at is not None
+
+
+# --- delete_key ---------------------------------------------------------------------------
+
+
+def test_delete_revokes_and_takes_out_of_the_lists(issued, user):
+    services.delete_key(key=issued.key, actor=user, reason="Tidied up.")
+
+    key = row(issued)
+    assert key.deleted_at == key.revoked_at is not None
+    assert (key.revoked_by, key.revoked_reason) == (user, "Tidied up.")
+    assert list(APIKey.objects.listed()) == []
+    assert (last_event().type, last_event().reason) == ("deleted", "Tidied up.")
+
+
+def test_delete_of_a_revoked_key_keeps_when_and_why_it_was_revoked(issued, other):
+    before = services.revoke_key(key=issued.key, reason="It leaked.")
+
+    services.delete_key(key=issued.key, actor=other, reason="Tidied up.")
+
+    key = row(issued)
+    assert key.deleted_at is not None
+    assert (key.revoked_at, key.revoked_by) == (before.revoked_at, None)
+    assert key.revoked_reason == "It leaked."
+
+
+def test_repeated_delete_changes_nothing(issued):
+    services.delete_key(key=issued.key)
+    before = APIKey.objects.values().get()
+
+    services.delete_key(key=issued.key, reason="second")
+
+    assert APIKey.objects.values().get() == before
+    assert APIKeyEvent.objects.filter(type="deleted").count() == 1
+
+
+# --- mark_first_use -----------------------------------------------------------------------
+
+
+def test_first_use_is_the_first_alone(issued):
+    secret = APIKeySecret.objects.get()
+    first, second = datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 2, tzinfo=UTC)
+
+    services.mark_first_use(secret.pk, first)
+    services.mark_first_use(secret.pk, second)
+
+    secret.refresh_from_db()
+    assert secret.first_used_at == first
+    assert APIKeyEvent.objects.count() == 1
+
+
+# --- Signals ------------------------------------------------------------------------------
+
+CALLS = {
+    "created": lambda key, **options: services.create_key(owner=None, name="x", **options),
+    "updated": lambda key, **options: services.update_key(key=key, name="new", **options),
+    "revoked": lambda key, **options: services.revoke_key(key=key, reason="why", **options),
+    "deleted": lambda key, **options: services.delete_key(key=key, reason="why", **options),
+}
+FACTS = {
+    "created": {},
+    "updated": {"changes": {"name": ["a key", "new"]}},
+    "revoked": {"reason": "why"},
+    "deleted": {"reason": "why"},
+}
+each_change = pytest.mark.parametrize("name", CALLS)
+
+
+@each_change
+def test_signal_is_sent_once_it_is_committed(
+    name, issued, user, django_capture_on_commit_callbacks
+):
+    with listening(SIGNALS[name]) as received:
+        with django_capture_on_commit_callbacks() as callbacks:
+            CALLS[name](issued.key, actor=user)
+        before_the_commit = list(received)
+        for callback in callbacks:
+            callback()
+
+    assert before_the_commit == []
+    assert len(received) == 1
+    facts = received[0]
+    key = facts.pop("key")
+    assert facts == {
+        "signal": SIGNALS[name],
+        "sender": APIKey,
+        "actor": Actor.of(user),
+        **FACTS[name],
+    }
+    assert (
+        vars(APIKey.objects.get(pk=key.pk)).items()
+        >= {
+            "name": key.name,
+            "revoked_at": key.revoked_at,
+            "deleted_at": key.deleted_at,
+            "updated_at": key.updated_at,
+        }.items()
+    )
+
+
+@each_change
+@pytest.mark.django_db(transaction=True)
+def test_signal_is_not_sent_of_what_is_rolled_back(name, issued):
+    def change_and_fail():
+        with transaction.atomic():
+            CALLS[name](issued.key)
+            raise LookupError
+
+    with listening(SIGNALS[name]) as received, pytest.raises(LookupError):
+        change_and_fail()
+
+    assert received == []
+    assert APIKey.objects.count() == APIKeyEvent.objects.count() == 1
+
+
+@each_change
+@pytest.mark.django_db(transaction=True)
+def test_receiver_that_raises_breaks_nothing(name, issued, caplog):
+    def receiver(**facts):
+        raise LookupError("a receiver")
+
+    SIGNALS[name].connect(receiver)
+    try:
+        with listening(SIGNALS[name]) as received, caplog.at_level(logging.ERROR):
+            CALLS[name](issued.key)
+    finally:
+        SIGNALS[name].disconnect(receiver)
+
+    assert APIKeyEvent.objects.filter(type=name).exists()
+    assert len(received) == 1
+    assert any("receiver" in message for message in caplog.messages)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_signal_is_not_sent_where_nothing_changes(issued):
+    services.delete_key(key=issued.key)
+
+    with (
+        listening(signals.key_revoked) as revoked,
+        listening(signals.key_deleted) as deleted,
+        listening(signals.key_updated) as updated,
+    ):
+        services.revoke_key(key=issued.key)
+        services.delete_key(key=issued.key)
+
+    assert revoked == deleted == updated == []
+
+
+# --- Nothing by halves --------------------------------------------------------------------
+
+
+def whole():
+    return tuple(
+        list(model.objects.order_by("pk").values())
+        for model in (APIKey, APIKeySecret, APIKeyEvent)
+    )
+
+
+def fail(*args, **kwargs):
+    raise LookupError
+
+
+@pytest.mark.parametrize(
+    ("name", "step"),
+    [
+        *[(name, step) for name in CALLS for step in ("_record", "_announce")],
+        ("created", "_as_json"),
+        ("updated", "_as_json"),
+    ],
+)
+@pytest.mark.django_db(transaction=True)
+def test_change_that_fails_on_its_way_leaves_nothing(name, step, issued, monkeypatch):
+    before = whole()
+    monkeypatch.setattr(services, step, fail)
+
+    with pytest.raises(LookupError):
+        CALLS[name](issued.key)
+
+    assert whole() == before
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        "django_apikeys.services._insert",
+        "django_apikeys.keys.hashers.HMACHasher.digest",
+        "django_apikeys.models.mask",
+        "django_apikeys.policy.UserPolicy.owner_name",
+        "django.db.transaction.on_commit",
+    ],
+)
+@pytest.mark.django_db(transaction=True)
+def test_create_that_fails_on_its_way_leaves_nothing(step, issue, monkeypatch):
+    monkeypatch.setattr(step, fail)
+
+    with pytest.raises(LookupError):
+        issue()
+
+    assert whole() == ([], [], [])
+
+
+@pytest.mark.parametrize("table", ["apikey", "apikeysecret", "apikeyevent"])
+@pytest.mark.django_db(transaction=True)
+def test_create_that_the_database_refuses_leaves_nothing(table, issue):
+    def wrapper(execute, sql, params, many, context):
+        if sql.startswith(f'INSERT INTO "django_apikeys_{table}"'):
+            raise DatabaseError("The disk is full.")
+        return execute(sql, params, many, context)
+
+    with connection.execute_wrapper(wrapper), pytest.raises(DatabaseError, match="The disk"):
+        issue()
+
+    assert whole() == ([], [], [])
+
+
+@pytest.mark.django_db(transaction=True)
+def test_cascade_that_fails_on_its_way_revokes_nothing(issued, monkeypatch):
+    APIKeyFactory(created_by_key=issued.key)
+    before = whole()
+    steps = iter([services._record, fail])
+
+    def record_once(*args, **facts):
+        next(steps)(*args, **facts)
+
+    monkeypatch.setattr(services, "_record", record_once)
+
+    with pytest.raises(LookupError):
+        services.revoke_key(key=issued.key, cascade=True)
+
+    assert whole() == before
+
+
+# --- Events -------------------------------------------------------------------------------
+
+
+def test_event_is_not_changed(issued):
+    event = last_event()
+    event.reason = "another"
+
+    with pytest.raises(TypeError, match=r"An event is never changed\."):
+        event.save()
+
+    assert last_event().reason == ""
+
+
+def test_event_is_not_deleted(issued):
+    with pytest.raises(TypeError, match=r"An event is never deleted\."):
+        last_event().delete()
+
+    assert APIKeyEvent.objects.count() == 1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda events: events.update(reason="x"),
+        lambda events: events.delete(),
+        lambda events: events.filter(type="created").delete(),
+        lambda events: events.bulk_update(list(events.all()), ["reason"]),
+        lambda events: events.update_or_create(type="created", defaults={"reason": "x"}),
+    ],
+    ids=["update", "delete", "filtered", "bulk-update", "update-or-create"],
+)
+def test_events_are_not_changed_or_deleted_together(change, issued):
+    before = list(APIKeyEvent.objects.values())
+
+    with pytest.raises(TypeError, match="An event is never"), transaction.atomic():
+        change(APIKeyEvent.objects)
+
+    assert list(APIKeyEvent.objects.values()) == before
+
+
+def test_event_outlives_key_and_owner_unchanged(issued, user):
+    before = list(APIKeyEvent.objects.values())
+
+    user.delete()
+
+    assert APIKey.objects.count() == 0
+    assert list(APIKeyEvent.objects.values()) == before
