@@ -17,6 +17,7 @@ from django.utils.module_loading import import_string
 from django_apikeys.keys import scopes as grammar
 from django_apikeys.keys.format import ENVIRONMENT_PATTERN, PREFIX_PATTERN
 from django_apikeys.keys.hashers import derive_pepper
+from django_apikeys.keys.masking import MaskedBytes, MaskedText
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -102,17 +103,12 @@ class Configuration:
         return value
 
     @property
-    def PEPPERS(self) -> Mapping[str, str]:
+    def PEPPERS(self) -> Mapping[str, MaskedText]:
         """Id to text; empty: peppers derived from SECRET_KEY make the digests."""
-        peppers = _mapping("APIKEYS_PEPPERS", {})
-        for name, text in peppers.items():
-            if not re.fullmatch(r"[0-9A-Za-z_.-]{1,64}", name) or not isinstance(text, str):
-                raise ImproperlyConfigured(
-                    "APIKEYS_PEPPERS maps an id (letters, digits, _ . -) to a text."
-                )
-            if not text:
-                raise ImproperlyConfigured(f"APIKEYS_PEPPERS: the pepper {name!r} is empty.")
-        return peppers
+        return {
+            name: _pepper(name, MaskedText(text) if isinstance(text, str) else None)
+            for name, text in _mapping("APIKEYS_PEPPERS", {}).items()
+        }
 
     @property
     def PEPPER_CURRENT(self) -> str | None:
@@ -137,10 +133,9 @@ class Configuration:
     @property
     def hasher(self) -> Hasher:
         """APIKEYS_HASHER, made with the peppers as they are now."""
-        derived = (settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS)
         return _hasher(
             _text("APIKEYS_HASHER", "django_apikeys.keys.hashers.HMACHasher"),
-            derived,
+            tuple(map(_masked, (settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS))),
             tuple(self.PEPPERS.items()),
             self.PEPPER_CURRENT,
         )
@@ -184,6 +179,20 @@ def _mapping(name: str, default: Mapping[str, Any]) -> Mapping[str, Any]:
     return value
 
 
+def _pepper(name: str, text: MaskedText | None) -> MaskedText:
+    if text is None or not re.fullmatch(r"[0-9A-Za-z_.-]{1,64}", name):
+        raise ImproperlyConfigured(
+            "APIKEYS_PEPPERS maps an id (letters, digits, _ . -) to a text."
+        )
+    if not text:
+        raise ImproperlyConfigured(f"APIKEYS_PEPPERS: the pepper {name!r} is empty.")
+    return text
+
+
+def _masked(value: str | bytes) -> MaskedText | MaskedBytes:
+    return MaskedText(value) if isinstance(value, str) else MaskedBytes(value)
+
+
 @lru_cache(maxsize=32)
 def _load(name: str, path: str) -> Any:
     try:
@@ -204,13 +213,13 @@ def _policy(path: str) -> Policy:
 @lru_cache(maxsize=8)
 def _hasher(
     path: str,
-    derived: tuple[str | bytes, ...],
-    listed: tuple[tuple[str, str], ...],
+    derived: tuple[MaskedText | MaskedBytes, ...],
+    listed: tuple[tuple[str, MaskedText], ...],
     current: str | None,
 ) -> Hasher:
     ring = dict(map(derive_pepper, derived))
     first_derived = next(iter(ring))
-    ring.update((name, text.encode()) for name, text in listed)
+    ring.update((name, MaskedBytes(text.encode())) for name, text in listed)
     hasher: Hasher = _load("APIKEYS_HASHER", path)(ring, current or first_derived)
     return hasher
 

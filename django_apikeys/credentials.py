@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 
 from django_apikeys.conf import conf
 from django_apikeys.exceptions import InvalidRequest, MalformedKey
-from django_apikeys.keys.format import Secret, looks_like_a_secret
+from django_apikeys.keys.format import looks_like_a_secret
+from django_apikeys.keys.masking import MaskedBytes, MaskedText, Secret
 
 if TYPE_CHECKING:
     from django.http import HttpRequest
@@ -26,8 +27,8 @@ _SPACE = " \t\r\n"
 _SCHEME = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]{1,32})(?:[ \t\r\n]+|$)")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _NOT_BASE64 = re.compile(r"[^0-9A-Za-z+/]")
-# More than any scheme has; to look at each part of a longer header would cost too much.
-_MOST_COMMAS = 32
+# Of a header between commas, more than any scheme has; to read each of more would cost.
+_MOST_PARTS = 32
 _trimmed = methodcaller("strip", _SPACE)
 
 
@@ -49,33 +50,35 @@ def extract(request: HttpRequest) -> Credential | None:
     MalformedKey for one that is ours but cannot be a secret.
     """
     authorization = _header(request, "HTTP_AUTHORIZATION")
+    parts = _parts(authorization)
     if "x-api-key" in conf.CREDENTIALS and "HTTP_X_API_KEY" in request.META:
         key = _header(request, "HTTP_X_API_KEY")
-        if "," in key.reveal() or any(map(_is_ours, _parts(authorization))):
+        if "," in key.reveal() or any(map(_is_ours, parts)):
             raise InvalidRequest
         return Credential(key)
-    if "," in authorization.reveal():
-        # Servers join a header that arrives twice by a comma, which no secret contains.
-        if authorization.reveal().count(",") > _MOST_COMMAS:
-            raise InvalidRequest
-        if any(map(_is_ours, _parts(authorization))):
-            raise InvalidRequest
-        return None
-    return _read(authorization)
+    if len(parts) == 1:
+        return _read(authorization)
+    if len(parts) > _MOST_PARTS or any(map(_is_ours, parts)):
+        raise InvalidRequest
+    return None
 
 
 def _header(request: HttpRequest, name: str) -> Secret:
     # Test clients may put bytes there; servers put text, one character a byte.
     return Secret(
-        request.META[name].decode("latin-1").strip(_SPACE)
-        if isinstance(request.META.get(name), bytes)
-        else str(request.META.get(name, "")).strip(_SPACE)
+        MaskedText(
+            request.META[name].decode("latin-1").strip(_SPACE)
+            if isinstance(request.META.get(name), bytes)
+            else str(request.META.get(name, "")).strip(_SPACE)
+        )
     )
 
 
 def _parts(header: Secret) -> list[Secret]:
+    # Servers join a header that arrives twice by a comma, which no secret contains.
     # By map, which has no variable for the part.
-    return list(map(Secret, map(_trimmed, header.reveal().split(",", _MOST_COMMAS + 1))))
+    texts = map(_trimmed, header.reveal().split(",", _MOST_PARTS))
+    return list(map(Secret, map(MaskedText, texts)))
 
 
 def _is_ours(part: Secret) -> bool:
@@ -107,13 +110,13 @@ def _read_basic(value: Secret) -> Credential | None:
     if _begins_as_ours(value):
         raise MalformedKey
     text, is_strict = _decode(value)
-    username = Secret(text.reveal().partition(":")[0])
-    password = Secret(text.reveal().partition(":")[2].strip(" "))
+    username = Secret(MaskedText(text.reveal().partition(":")[0]))
+    password = Secret(MaskedText(text.reveal().partition(":")[2].strip(" ")))
     # RFC 7617 allows no control characters.
     has_control = is_strict and _CONTROL.search(text.reveal()) is not None
     # Servers log user names: a secret there has leaked already.
     misplaced = looks_like_a_secret(
-        Secret(username.reveal().strip(" ")), conf.PREFIXES, conf.ENVIRONMENTS
+        Secret(MaskedText(username.reveal().strip(" "))), conf.PREFIXES, conf.ENVIRONMENTS
     )
     if has_control or misplaced:
         raise MalformedKey
@@ -131,15 +134,15 @@ def _decode(value: Secret) -> tuple[Secret, bool]:
     not left to the session.
     """
     with suppress(ValueError):
-        return Secret(
-            base64.b64decode(value.reveal(), validate=True).decode("utf-8", "surrogateescape")
-        ), True
+        return _as_text(MaskedBytes(base64.b64decode(value.reveal(), validate=True))), True
     # Not in an except block: an error from here would show the frames of the other.
-    return Secret(
-        base64.b64decode(
-            _whole(_NOT_BASE64.sub("", value.reveal().replace("-", "+").replace("_", "/")))
-        ).decode("utf-8", "surrogateescape")
-    ), False
+    digits = MaskedText(value.reveal().replace("-", "+").replace("_", "/"))
+    whole = MaskedText(_whole(MaskedText(_NOT_BASE64.sub("", digits))))
+    return _as_text(MaskedBytes(base64.b64decode(whole))), False
+
+
+def _as_text(decoded: MaskedBytes) -> Secret:
+    return Secret(MaskedText(decoded.decode("utf-8", "surrogateescape")))
 
 
 def _whole(digits: str) -> str:

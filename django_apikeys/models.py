@@ -45,11 +45,13 @@ class APIKeyQuerySet(models.QuerySet["APIKey"]):
 
     def listed(self) -> APIKeyQuerySet:
         """Keys that are not deleted, with all that a list shows of each in two queries."""
-        live_secrets = APIKeySecret.objects.filter(slot__isnull=False).order_by("slot")
+        live_secrets = APIKeySecret.objects.filter(slot__isnull=False).select_related("totals")
         related = ("owner", "created_by", "revoked_by", "totals")
         keys = self.filter(deleted_at=None).select_related(*related)
-        return keys.prefetch_related(  # type: ignore[no-redef]  # services set it too
-            models.Prefetch("secrets", queryset=live_secrets, to_attr="live_secrets")
+        return keys.prefetch_related(  # type: ignore[no-redef]  # set by services too
+            models.Prefetch(
+                "secrets", queryset=live_secrets.order_by("slot"), to_attr="live_secrets"
+            )
         )
 
     def with_status(self, status: Status, now: datetime) -> APIKeyQuerySet:
@@ -72,16 +74,13 @@ class APIKeyQuerySet(models.QuerySet["APIKey"]):
                     public_id__startswith=masked[1], last_four=masked[2]
                 ).values("key_id")
             )
-        # A secret that was pasted: its public id finds the key, the rest is not looked at.
-        public_id = re.match(r"[a-z0-9]+_[a-z0-9]+_([0-9A-Za-z]+)", text)
-        secrets = APIKeySecret.objects.filter(
-            public_id__startswith=public_id[1] if public_id else text
-        )
-        return self.filter(
-            Q(name__icontains=text)
-            | Q(description__icontains=text)
-            | Q(pk__in=secrets.values("key_id"))
-        )
+        # A secret that was pasted: its public id finds the key; the rest stands in no query.
+        pasted = re.match(r"[a-z0-9]+_[a-z0-9]+_([0-9A-Za-z]{12})_", text)
+        secrets = APIKeySecret.objects.filter(public_id__startswith=pasted[1] if pasted else text)
+        found = Q(pk__in=secrets.values("key_id"))
+        if not pasted:
+            found |= Q(name__icontains=text) | Q(description__icontains=text)
+        return self.filter(found)
 
 
 class APIKey(models.Model):

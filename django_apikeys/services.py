@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from django.contrib.auth.base_user import AbstractBaseUser
     from django.dispatch import Signal
 
-    from django_apikeys.keys.format import Secret
     from django_apikeys.keys.grants import Grant
+    from django_apikeys.keys.masking import Secret
 
     ActorLike = Actor | Grant | AbstractBaseUser | None
 

@@ -13,6 +13,8 @@ key_refused               ``code``, ``public_id`` (None for an unknown one),
                           ``address`` (None where it cannot be read)
 ========================  ==========================================================
 
+A key that is deleted is revoked as well; ``key_deleted`` alone tells of it.
+
 ``key`` is the APIKey as it is after the change, ``actor`` a ``services.Actor``. No
 signal carries a secret.
 """

@@ -4,8 +4,8 @@ from django.test import override_settings
 
 from django_apikeys.clients import remote_address
 from django_apikeys.conf import Configuration, conf
-from django_apikeys.keys.format import Secret
 from django_apikeys.keys.hashers import HMACHasher
+from django_apikeys.keys.masking import Secret
 from django_apikeys.policy import BasePolicy, UserPolicy
 
 SAMPLE = Secret("rak_live_7Fq2Lm9XcT0a_A3f2Kq9ZbYw0LrT7mVxD5sHnC8eJ1uGpQo4iRk6WtB20xFcJm")

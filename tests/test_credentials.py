@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from django_apikeys.credentials import Credential, extract
 from django_apikeys.exceptions import InvalidRequest, MalformedKey, Refused
-from django_apikeys.keys.format import Secret, generate
+from django_apikeys.keys.format import generate
+from django_apikeys.keys.masking import Secret
 
 SECRET = "rak_live_7Fq2Lm9XcT0a_A3f2Kq9ZbYw0LrT7mVxD5sHnC8eJ1uGpQo4iRk6WtB20xFcJm"
 JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.2yTOTfMtMkoOiwPfAGo7VFxNp8bhRzdYnBpwlGF2ZAk"
@@ -470,6 +471,15 @@ class TestSwitches:
         settings.APIKEYS_CREDENTIALS = ["bearer"]
 
         assert outcome(authorization(f"Api-Key {SECRET}, Api-Key {SECRET}")) is None
+
+
+class TestManyParts:
+    def test_are_refused(self):
+        """No scheme has as many; each of them would have to be looked at."""
+        assert outcome(authorization("x," * 32)) is InvalidRequest
+
+    def test_of_another_scheme_are_left_alone(self):
+        assert outcome(authorization("x," * 31)) is None
 
 
 class TestNoScheme:

@@ -22,7 +22,8 @@ from django_apikeys import credentials, services, verification
 from django_apikeys.actors import Actor
 from django_apikeys.exceptions import APIKeyError
 from django_apikeys.keys import format as secret_format
-from django_apikeys.keys.format import ALPHABET, Secret, checksum
+from django_apikeys.keys.format import ALPHABET, checksum
+from django_apikeys.keys.masking import Secret
 from django_apikeys.models import APIKeyEvent
 from tests.conftest import bearer
 

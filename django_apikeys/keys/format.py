@@ -14,9 +14,10 @@ import secrets
 import string
 import zlib
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, SupportsIndex
+from typing import TYPE_CHECKING
 
 from django_apikeys.exceptions import MalformedKey
+from django_apikeys.keys.masking import MaskedText, Secret
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,46 +30,6 @@ LONGEST = 128
 TAIL_LENGTH = RANDOM_LENGTH + CRC_LENGTH
 PREFIX_PATTERN = r"[a-z][a-z0-9]{1,15}"
 ENVIRONMENT_PATTERN = r"[a-z][a-z0-9]{0,15}"
-
-
-class _Revealed(str):
-    """A str in every way but its repr, which is what tracebacks and reporters print."""
-
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        return "'***'"
-
-    def __getitem__(self, item: SupportsIndex | slice) -> str:
-        return _Revealed(super().__getitem__(item))
-
-
-class Secret:
-    """Text that nothing shows by accident: only ``reveal()`` gives it back.
-
-    It is made in the very expression that reads a header, so that no frame of
-    ours has the text in a local variable.
-    """
-
-    __slots__ = ("_text",)
-
-    def __init__(self, text: str) -> None:
-        self._text = _Revealed(text)
-
-    def __repr__(self) -> str:
-        return "<Secret ***>"
-
-    __str__ = __repr__
-
-    def __len__(self) -> int:
-        return len(self._text)
-
-    def __reduce__(self) -> str | tuple[object, ...]:
-        raise TypeError("A Secret is not pickled, cached or stored in a session.")
-
-    def reveal(self) -> str:
-        """Return the text, as a str whose repr is masked."""
-        return self._text
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,13 +67,13 @@ def checksum(text: str) -> str:
 def generate(prefix: str, environment: str) -> ParsedSecret:
     """Return a new secret, 256 bits of it from the operating system."""
     public_id = _random_text(PUBLIC_ID_LENGTH)
-    body = Secret(f"{prefix}_{environment}_{public_id}_{_random_text(RANDOM_LENGTH)}")
+    body = Secret(MaskedText(f"{prefix}_{environment}_{public_id}_{_random_text(RANDOM_LENGTH)}"))
     return ParsedSecret(
         prefix=prefix,
         environment=environment,
         public_id=public_id,
         last_four=body.reveal()[-4:],
-        secret=Secret(body.reveal() + checksum(body.reveal())),
+        secret=Secret(MaskedText(body.reveal() + checksum(body.reveal()))),
     )
 
 
@@ -167,4 +128,4 @@ def _shape(prefixes: tuple[str, ...], environments: tuple[str, ...]) -> re.Patte
 
 
 def _random_text(length: int) -> str:
-    return _Revealed("".join(secrets.choice(ALPHABET) for _ in range(length)))
+    return "".join(secrets.choice(ALPHABET) for _ in range(length))

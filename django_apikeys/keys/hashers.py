@@ -11,10 +11,12 @@ import hashlib
 import hmac
 from typing import TYPE_CHECKING, Protocol
 
+from django_apikeys.keys.masking import MaskedBytes
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from django_apikeys.keys.format import Secret
+    from django_apikeys.keys.masking import MaskedText, Secret
 
 ALGORITHM = "hmac-sha256"
 
@@ -22,7 +24,7 @@ ALGORITHM = "hmac-sha256"
 class Hasher(Protocol):
     """Called by the verification of each request, and where a secret is made."""
 
-    def __init__(self, peppers: Mapping[str, bytes], current: str) -> None:
+    def __init__(self, peppers: Mapping[str, MaskedBytes], current: str) -> None:
         """peppers: id to key, every one that may verify. current: the id that makes new ones."""
 
     def digest(self, secret: Secret) -> str:
@@ -41,7 +43,7 @@ class Hasher(Protocol):
 class HMACHasher:
     """``hmac-sha256$<pepper id>$<hex>``."""
 
-    def __init__(self, peppers: Mapping[str, bytes], current: str) -> None:
+    def __init__(self, peppers: Mapping[str, MaskedBytes], current: str) -> None:
         self._peppers = peppers
         self._current = current
 
@@ -70,10 +72,10 @@ class HMACHasher:
         return hmac.digest(pepper, secret.reveal().encode(), hashlib.sha256).hex()
 
 
-def derive_pepper(secret_key: str | bytes) -> tuple[str, bytes]:
+def derive_pepper(secret_key: MaskedText | MaskedBytes) -> tuple[str, MaskedBytes]:
     """Return the id and the pepper (32 bytes) that a ``SECRET_KEY`` stands for."""
-    key = secret_key.encode() if isinstance(secret_key, str) else secret_key
-    pepper = hmac.digest(key, b"django_apikeys.pepper.v1", hashlib.sha256)
+    key = MaskedBytes(secret_key.encode() if isinstance(secret_key, str) else secret_key)
+    pepper = MaskedBytes(hmac.digest(key, b"django_apikeys.pepper.v1", hashlib.sha256))
     return f"sk-{hmac.digest(pepper, b'id', hashlib.sha256).hex()[:8]}", pepper
 
 

@@ -81,7 +81,8 @@ def _network_advice(text: str) -> str:
 
 
 def _not_a_network(text: str) -> str:
-    return f"“{text[:50]}” is not an IP address or network."
+    shown = text[:50].encode(errors="backslashreplace").decode()
+    return f"“{shown}” is not an IP address or network."
 
 
 def _stored_network(value: object) -> Network | None:

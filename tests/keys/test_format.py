@@ -12,7 +12,6 @@ from django_apikeys.exceptions import MalformedKey
 from django_apikeys.keys.format import (
     ALPHABET,
     ParsedSecret,
-    Secret,
     checksum,
     generate,
     looks_like_a_secret,
@@ -20,6 +19,7 @@ from django_apikeys.keys.format import (
     parse,
     scanner_pattern,
 )
+from django_apikeys.keys.masking import Secret
 
 SAMPLE = "rak_live_7Fq2Lm9XcT0a_A3f2Kq9ZbYw0LrT7mVxD5sHnC8eJ1uGpQo4iRk6WtB20xFcJm"
 LIVE_AND_TEST = ("live", "test")

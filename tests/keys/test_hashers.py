@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from django_apikeys.keys.format import Secret
 from django_apikeys.keys.hashers import HMACHasher, derive_pepper
+from django_apikeys.keys.masking import Secret
 
 SAMPLE = Secret("rak_live_7Fq2Lm9XcT0a_A3f2Kq9ZbYw0LrT7mVxD5sHnC8eJ1uGpQo4iRk6WtB20xFcJm")
 HEX = "30d46dcc02d26ce28316a0c554dd0608d23b5d620c23f1183116783ccf4ae698"
