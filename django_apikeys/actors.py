@@ -45,7 +45,7 @@ class Actor:
             return cls("system")
         if isinstance(source, Grant):
             return cls("key", id=str(source.key_id), name=source.name, key_id=source.key_id)
-        return cls("user", id=str(source.pk), name=source.get_username(), user=source)
+        return cls("user", id=str(source.pk), name=str(source.get_username()), user=source)
 
     @classmethod
     def from_request(cls, request: HttpRequest) -> Actor:

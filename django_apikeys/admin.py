@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin, messages
@@ -16,6 +17,7 @@ from django.utils.translation import ngettext
 
 from django_apikeys import services, validation
 from django_apikeys.actors import Actor
+from django_apikeys.authority import Authority
 from django_apikeys.exceptions import Conflict, InvalidInput
 from django_apikeys.forms import NewKeyForm
 from django_apikeys.models import APIKey
@@ -95,7 +97,12 @@ class APIKeyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # generic for th
     ) -> Any:
         if obj is not None:
             kwargs["form"] = ModelForm  # it shows; there is nothing to fill in
-        return super().get_form(request, obj, *args, **kwargs)
+            return super().get_form(request, obj, *args, **kwargs)
+        form: Any = super().get_form(request, obj, *args, **kwargs)
+        # A superuser may make any key. Whoever else may add keys is bound by the policy:
+        # by a key of an owner who may do more they would act as that owner.
+        form.authority = None if request.user.is_superuser else Authority(request.user)
+        return form
 
     def has_change_permission(self, request: HttpRequest, obj: APIKey | None = None) -> bool:
         return False
@@ -173,7 +180,7 @@ class APIKeyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # generic for th
 
     def revoke_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Ask for confirmation, and revoke one key."""
-        if not self.has_revoke_permission(request):
+        if not (self.has_revoke_permission(request) and self.has_view_permission(request)):
             raise PermissionDenied
         key = self.get_object(request, str(object_id))
         if key is None:
@@ -215,9 +222,12 @@ class APIKeyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # generic for th
         )
 
     def _revoke_all(self, request: HttpRequest, keys: Sequence[APIKey], reason: str) -> None:
+        count = 0
         for key in keys:
-            services.revoke_key(key=key, actor=Actor.from_request(request), reason=reason)
-        count = len(keys)
+            # One that has gone in between needs no revoke.
+            with suppress(Conflict):
+                services.revoke_key(key=key, actor=Actor.from_request(request), reason=reason)
+                count += 1
         self.message_user(
             request,
             ngettext("%(count)d key is revoked.", "%(count)d keys are revoked.", count)

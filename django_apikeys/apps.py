@@ -19,5 +19,6 @@ class APIKeysConfig(AppConfig):
         from django_apikeys import checks as findings  # noqa: PLC0415 - needs the apps
 
         checks.register(findings.check_settings, "django_apikeys")
+        checks.register(findings.check_policy, "django_apikeys")
         checks.register(findings.check_deployment, "django_apikeys", deploy=True)
         checks.register(findings.check_views, "django_apikeys")

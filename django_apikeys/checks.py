@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from django.apps import apps
+from django.contrib.auth import get_user_model
 from django.core.checks import CheckMessage, Error, Warning  # noqa: A004 - Django's own names
-from django.core.exceptions import ImproperlyConfigured
+from django.core.exceptions import FieldError, ImproperlyConfigured
 
 from django_apikeys.conf import Configuration, conf
+from django_apikeys.policy import UserPolicy
 
 
 def check_settings(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
@@ -27,6 +29,32 @@ def check_settings(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
             if finding not in findings:
                 findings.append(finding)
     return findings or _undeclared_views()
+
+
+def check_policy(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    """E003: the policy is not one for the owner model."""
+    try:
+        policy = conf.policy
+        owner_model = apps.get_model(conf.OWNER_MODEL)
+    except (ImproperlyConfigured, LookupError, ValueError):
+        return []  # E001 says so, or Django's check of the foreign key
+    problem = ""
+    if isinstance(policy, UserPolicy) and not issubclass(owner_model, get_user_model()):
+        problem = f"{type(policy).__name__} is for keys of users, and APIKEYS_OWNER_MODEL is not."
+    else:
+        try:
+            str(owner_model._base_manager.values("pk", *policy.owner_fields).query)
+        except FieldError as error:
+            problem = f"owner_fields of {type(policy).__name__}: {error}"
+    if not problem:
+        return []
+    return [
+        Error(
+            problem,
+            hint="Let APIKEYS_POLICY name a policy of yours that fits APIKEYS_OWNER_MODEL.",
+            id="django_apikeys.E003",
+        )
+    ]
 
 
 def _undeclared_views() -> list[CheckMessage]:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class ClientResolver(Protocol):
-    """Called once for each request with a key, and where a change is recorded."""
+    """Called once for each request with a credential of ours, and where a change is recorded."""
 
     def __call__(self, request: HttpRequest, /) -> Address | None:
         """Return the client's address; None where it cannot be known.

@@ -105,9 +105,11 @@ class Configuration:
     @property
     def PEPPERS(self) -> Mapping[str, MaskedText]:
         """Id to text; empty: peppers derived from SECRET_KEY make the digests."""
+        if problem := _problem_with_peppers(getattr(settings, "APIKEYS_PEPPERS", {})):
+            raise ImproperlyConfigured(f"APIKEYS_PEPPERS {problem}")
         return {
-            name: _pepper(name, MaskedText(text) if isinstance(text, str) else None)
-            for name, text in _mapping("APIKEYS_PEPPERS", {}).items()
+            name: MaskedText(text)
+            for name, text in getattr(settings, "APIKEYS_PEPPERS", {}).items()
         }
 
     @property
@@ -179,14 +181,18 @@ def _mapping(name: str, default: Mapping[str, Any]) -> Mapping[str, Any]:
     return value
 
 
-def _pepper(name: str, text: MaskedText | None) -> MaskedText:
-    if text is None or not re.fullmatch(r"[0-9A-Za-z_.-]{1,64}", name):
-        raise ImproperlyConfigured(
-            "APIKEYS_PEPPERS maps an id (letters, digits, _ . -) to a text."
-        )
-    if not text:
-        raise ImproperlyConfigured(f"APIKEYS_PEPPERS: the pepper {name!r} is empty.")
-    return text
+def _problem_with_peppers(peppers: Any) -> str:
+    # A function that returns what is wrong, and does not raise it: the frames of an
+    # error are shown, and this one has the peppers in its variables.
+    if not isinstance(peppers, dict) or not all(
+        isinstance(name, str)
+        and re.fullmatch(r"[0-9A-Za-z_.-]{1,64}", name)
+        and isinstance(text, str)
+        for name, text in peppers.items()
+    ):
+        return "maps an id (letters, digits, _ . -) to a text."
+    empty = [name for name, text in peppers.items() if not text]
+    return f"has an empty pepper: {empty[0]!r}." if empty else ""
 
 
 def _masked(value: str | bytes) -> MaskedText | MaskedBytes:
@@ -204,9 +210,16 @@ def _load(name: str, path: str) -> Any:
     return found
 
 
+def _made(name: str, path: str, *args: Any) -> Any:
+    try:
+        return _load(name, path)(*args)
+    except TypeError as error:
+        raise ImproperlyConfigured(f"{name}: {path!r} cannot be made: {error}") from error
+
+
 @lru_cache(maxsize=8)
 def _policy(path: str) -> Policy:
-    policy: Policy = _load("APIKEYS_POLICY", path)()
+    policy: Policy = _made("APIKEYS_POLICY", path)
     return policy
 
 
@@ -220,7 +233,7 @@ def _hasher(
     ring = dict(map(derive_pepper, derived))
     first_derived = next(iter(ring))
     ring.update((name, MaskedBytes(text.encode())) for name, text in listed)
-    hasher: Hasher = _load("APIKEYS_HASHER", path)(ring, current or first_derived)
+    hasher: Hasher = _made("APIKEYS_HASHER", path, ring, current or first_derived)
     return hasher
 
 

@@ -99,6 +99,10 @@ class UnknownKey(InvalidKey):
 class WrongSecret(InvalidKey):
     """The public id is known, the rest is wrong; or the user name beside it is."""
 
+    def __init__(self, public_id: str) -> None:
+        super().__init__(self.code)
+        self.public_id = public_id
+
 
 class KeyRefused(Refused):
     """The secret was right, but its key is dead; ``code`` says how."""

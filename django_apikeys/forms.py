@@ -12,14 +12,16 @@ from django.utils.translation import gettext_lazy as _
 
 from django_apikeys import validation
 from django_apikeys.conf import conf
-from django_apikeys.exceptions import InvalidInput
+from django_apikeys.exceptions import BeyondCeiling, InvalidInput, NotPermitted
 from django_apikeys.keys.scopes import is_reserved
 from django_apikeys.models import APIKey
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from django.utils.functional import _StrPromise
+
+    from django_apikeys.authority import Authority
 
 
 class LinesField(forms.CharField):
@@ -85,6 +87,9 @@ class NewKeyForm(forms.ModelForm):  # type: ignore[type-arg]  # generic for the 
         help_text=_("Empty: never."),
     )
 
+    # Of the person who fills it in; None lets them do everything.
+    authority: Authority | None = None
+
     class Meta:
         model = APIKey
         fields = (
@@ -112,10 +117,23 @@ class NewKeyForm(forms.ModelForm):  # type: ignore[type-arg]  # generic for the 
 
     def clean(self) -> dict[str, Any]:
         cleaned: dict[str, Any] = super().clean() or self.cleaned_data
-        settings = {name: cleaned[name] for name in validation.CLEANERS if name in cleaned}
+        given = {name: cleaned[name] for name in validation.CLEANERS if name in cleaned}
         try:
-            self.validated = validation.clean(settings)
+            self.validated = validation.clean(given)
         except InvalidInput as error:
             for name, messages in error.error_dict.items():
                 self.add_error(name, messages)
+        if self.authority is not None and "owner" in cleaned:
+            self._ask(self.authority, cleaned["owner"], cleaned.get("scopes", ()))
         return cleaned
+
+    def _ask(self, authority: Authority, owner: Any, scopes: Collection[str]) -> None:
+        try:
+            authority.require("create", None if owner is None else owner.pk)
+        except NotPermitted as error:
+            self.add_error("owner", str(error))
+            return
+        try:
+            authority.require_grantable(scopes, owner)
+        except BeyondCeiling as error:
+            self.add_error("scopes", str(error))

@@ -11,7 +11,7 @@ import uuid
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from django.conf import settings
-from django.db import models
+from django.db import models, router
 from django.db.models import Q
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
@@ -44,10 +44,14 @@ class APIKeyQuerySet(models.QuerySet["APIKey"]):
     """Keys as lists and forms ask for them."""
 
     def listed(self) -> APIKeyQuerySet:
-        """Keys that are not deleted, with all that a list shows of each in two queries."""
+        """Keys that are not deleted, with all that a list shows of each in two queries.
+
+        From the primary database: a replica that lags would show a revoked key as active.
+        """
         live_secrets = APIKeySecret.objects.filter(slot__isnull=False).select_related("totals")
         related = ("owner", "created_by", "revoked_by", "totals")
-        keys = self.filter(deleted_at=None).select_related(*related)
+        primary = self.using(router.db_for_write(self.model))
+        keys = primary.filter(deleted_at=None).select_related(*related)
         return keys.prefetch_related(  # type: ignore[no-redef]  # set by services too
             models.Prefetch(
                 "secrets", queryset=live_secrets.order_by("slot"), to_attr="live_secrets"
@@ -264,13 +268,13 @@ class APIKeyEvent(models.Model):
     id = models.BigAutoField(primary_key=True)
     at = models.DateTimeField(default=timezone.now)
     type = models.CharField(max_length=32)
-    key_id = models.UUIDField()
-    key_name = models.CharField(max_length=100)
-    key_masked = models.CharField(max_length=100)
-    owner_id = models.CharField(max_length=64, blank=True)
+    key_id = models.UUIDField(null=True)  # null: of an owner alone
+    key_name = models.CharField(max_length=100, blank=True)
+    key_masked = models.CharField(max_length=100, blank=True)
+    owner_id = models.CharField(max_length=255, blank=True)
     owner_name = models.CharField(max_length=255, blank=True)
     actor_kind = models.CharField(max_length=8)
-    actor_id = models.CharField(max_length=64, blank=True)
+    actor_id = models.CharField(max_length=255, blank=True)
     actor_name = models.CharField(max_length=255, blank=True)
     address = models.CharField(max_length=45, blank=True)
     user_agent = models.CharField(max_length=255, blank=True)
@@ -349,11 +353,15 @@ class APIKeySecretTotals(models.Model):
 
 
 class APIKeyUsage(models.Model):
-    """Requests of a key in an hour (UTC), by route, method and outcome."""
+    """Requests of a key in a span of time (UTC), by route, method and outcome.
+
+    hours: the length of the span, 1, or 24 once hours were rolled into days.
+    """
 
     id = models.BigAutoField(primary_key=True)
     key_id = models.UUIDField()
-    hour = models.DateTimeField()
+    starts_at = models.DateTimeField()
+    hours = models.PositiveSmallIntegerField(default=1)
     route = models.CharField(max_length=200)
     method = models.CharField(max_length=8)
     outcome = models.CharField(max_length=8)
@@ -363,14 +371,14 @@ class APIKeyUsage(models.Model):
         default_permissions = ()
         constraints = (
             models.UniqueConstraint(
-                fields=("key_id", "hour", "route", "method", "outcome"),
+                fields=("key_id", "starts_at", "hours", "route", "method", "outcome"),
                 name="apikeys_usage_one_row_each",
             ),
         )
-        indexes = (models.Index(fields=("hour",), name="apikeys_usage_hour"),)
+        indexes = (models.Index(fields=("starts_at",), name="apikeys_usage_starts_at"),)
 
     def __str__(self) -> str:
-        return f"{self.key_id} {self.hour} {self.method} {self.route} {self.outcome}"
+        return f"{self.key_id} {self.starts_at} {self.method} {self.route} {self.outcome}"
 
 
 class APIKeyAddress(models.Model):
@@ -399,7 +407,7 @@ class OwnerQuota(models.Model):
     """Units that an owner has used of a calendar month, over all keys."""
 
     id = models.BigAutoField(primary_key=True)
-    owner_id = models.CharField(max_length=64)
+    owner_id = models.CharField(max_length=255)
     month = models.DateField()
     units = models.BigIntegerField(default=0)
 

@@ -1,8 +1,8 @@
 """Who may see and manage which keys: the seam for the host's own rules.
 
 APIKEYS_POLICY names a class; ``BasePolicy`` answers everything with the least, and
-``UserPolicy``, the default, lets each user manage their own keys. API, admin and
-commands ask the same object.
+``UserPolicy``, the default, lets each user manage their own keys. ``authority`` asks
+it for a person, ``verification`` for a request.
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ class UserPolicy(BasePolicy):
         return bool(owner.get("is_active", True))
 
     def basic_usernames(self, owner: Mapping[str, Any]) -> Collection[str]:
-        return [text for name, text in owner.items() if name != "is_active" and text]
+        return [str(text) for name, text in owner.items() if name != "is_active" and text]
 
     def find_owner(self, text: str) -> AbstractBaseUser:
         users = get_user_model()._default_manager

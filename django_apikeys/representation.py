@@ -77,7 +77,7 @@ def _owner(owner: Any) -> dict[str, Any] | None:
 def _user(user: AbstractBaseUser | None) -> dict[str, Any] | None:
     if user is None:
         return None
-    return {"id": identifier(user.pk), "name": user.get_username()}
+    return {"id": identifier(user.pk), "name": str(user.get_username())}
 
 
 def _previous(secret: APIKeySecret | None) -> dict[str, Any] | None:

@@ -112,7 +112,10 @@ def create_key(
             created_at=now,
             updated_at=now,
         )
-        _insert(key)
+        if id is None:
+            key.save(force_insert=True)
+        else:
+            _insert_once(key)
         secret = APIKeySecret.objects.create(
             key=key,
             prefix=parts.prefix,
@@ -203,13 +206,22 @@ def delete_key(*, key: APIKey, actor: ActorLike = None, reason: str = "") -> Non
 
 def mark_first_use(secret_id: int, now: datetime) -> None:
     """Note that a secret was used for the first time; only the first one counts."""
-    APIKeySecret.objects.filter(pk=secret_id, first_used_at=None).update(first_used_at=now)
+    connection = transaction.get_connection(router.db_for_write(APIKeySecret))
+    unused = APIKeySecret.objects.filter(pk=secret_id, first_used_at=None)
+    features = connection.features
+    if (
+        connection.in_atomic_block
+        and features.has_select_for_update_skip_locked
+        and features.update_can_self_select
+    ):
+        # Under ATOMIC_REQUESTS the row stays locked until the view has answered: another
+        # request with the same secret must not wait for that, and leaves it to this one.
+        free = unused.select_for_update(skip_locked=True).values("pk")
+        unused = APIKeySecret.objects.filter(pk__in=free)
+    unused.update(first_used_at=now)
 
 
-def _insert(key: APIKey) -> None:
-    taken = Conflict(_("This key was created already."))
-    if APIKey.objects.filter(pk=key.pk).exists():
-        raise taken
+def _insert_once(key: APIKey) -> None:
     try:
         # A savepoint: what fails within it leaves a transaction that can still ask.
         with _transaction():
@@ -218,7 +230,7 @@ def _insert(key: APIKey) -> None:
         # Of two requests with one id at once the second waits for the first, and is here. A
         # locking read: the snapshot of MariaDB is older than the other's row.
         if APIKey.objects.select_for_update().filter(pk=key.pk).first() is not None:
-            raise taken from error
+            raise Conflict(_("This key was created already.")) from error
         raise
 
 
@@ -243,13 +255,15 @@ def _revoke(key: APIKey, actor: Actor, reason: str) -> APIKey:
 
 def _revoke_offspring(key: APIKey, actor: Actor, reason: str) -> None:
     parents: Sequence[uuid.UUID] = [key.pk]
+    seen = {key.pk}
     while parents:
         children = list(
             APIKey.objects.select_for_update().filter(created_by_key__in=parents).order_by("pk")
         )
         for child in children:
             _revoke(child, actor, reason)
-        parents = [child.pk for child in children]
+        parents = [child.pk for child in children if child.pk not in seen]
+        seen.update(parents)
 
 
 def _locked(key: APIKey) -> APIKey:
@@ -282,7 +296,7 @@ def _record(
         owner_id="" if owner is None else str(owner.pk),
         owner_name="" if owner is None else conf.policy.owner_name(owner)[:255],
         actor_kind=actor.kind,
-        actor_id=actor.id[:64],
+        actor_id=actor.id[:255],
         actor_name=actor.name[:255],
         address=actor.address,
         user_agent=actor.user_agent,

@@ -1,8 +1,8 @@
 """What a host can listen to.
 
-Each is sent after the transaction of the change has committed, by
-``send_robust``: a receiver that raises is logged by Django and breaks nothing. All are sent
-with ``sender=APIKey``.
+Those of a change are sent after its transaction has committed, ``key_refused`` at
+once, in the request that is refused. All are sent with ``sender=APIKey``, by
+``send_robust``: a receiver that raises is logged by Django and breaks nothing.
 
 ========================  ==========================================================
 key_created               ``key``, ``actor``

@@ -122,6 +122,7 @@ def request_user(grant: Grant) -> Any:
     user = conf.policy.request_user(grant)
     if user is not None:
         return user
-    if grant.owner_id is not None and apps.get_model(conf.OWNER_MODEL) is get_user_model():
+    owner_model = apps.get_model(conf.OWNER_MODEL)
+    if grant.owner_id is not None and issubclass(owner_model, get_user_model()):
         return LazyUser(grant)
     return APIKeyUser(grant)

@@ -8,8 +8,6 @@ a secret, once.
 
 from __future__ import annotations
 
-import logging
-import time
 from typing import TYPE_CHECKING, Any
 
 from asgiref.sync import sync_to_async
@@ -18,7 +16,7 @@ from django.db import Error as DatabaseTrouble
 from django.db import router, transaction
 from django.utils import timezone
 
-from django_apikeys import credentials, services, signals
+from django_apikeys import credentials, logs, services, signals
 from django_apikeys.conf import conf
 from django_apikeys.exceptions import (
     AddressNotAllowed,
@@ -45,8 +43,6 @@ if TYPE_CHECKING:
 
     from django_apikeys.credentials import Credential
     from django_apikeys.keys.networks import Address
-
-logger = logging.getLogger("django_apikeys")
 
 # The columns of the one SELECT, beside those that the policy names of the owner.
 _COLUMNS = (
@@ -88,12 +84,13 @@ def verify(
     Raises Refused: NotAuthenticated where nothing of ours was sent, InvalidRequest,
     InvalidKey, KeyRefused, AddressNotAllowed, InsufficientScope, Unavailable.
     """
-    address = conf.client_resolver(request)
     try:
         credential = credentials.extract(request)
         if credential is not None:
+            address = conf.client_resolver(request)
             return _verify(credential, address, required_scopes, now or timezone.now())
     except Refused as refused:
+        address = conf.client_resolver(request)
         signals.send(
             signals.key_refused,
             code=refused.code,
@@ -140,7 +137,7 @@ def _look_up(public_id: str) -> Mapping[str, Any] | None:
     try:
         return next(iter(secrets.filter(public_id=public_id).values(*columns)[:1]), None)
     except DatabaseTrouble as error:
-        logger.exception("The database did not answer for an API key.")
+        logs.once_a_minute("look-up", "The database did not answer for an API key.", exc_info=True)
         raise Unavailable from error
 
 
@@ -149,11 +146,17 @@ def _check_secret(
 ) -> None:
     if not conf.hasher.verify(credential.secret, row["digest"]):
         if not conf.hasher.knows(row["digest"]):
-            _complain_of_pepper(row["digest"])
-        raise WrongSecret
+            logs.once_a_minute(
+                "pepper",
+                "An API key was refused because the pepper of its digest is not configured: %s. "
+                "List it in APIKEYS_PEPPERS, or the SECRET_KEY it was derived from in "
+                "SECRET_KEY_FALLBACKS.",
+                "$".join(row["digest"].split("$")[:2]),
+            )
+        raise WrongSecret(row["public_id"])
     # Only now, so that a user name cannot be guessed without the secret.
     if credential.username and credential.username not in conf.policy.basic_usernames(owner):
-        raise WrongSecret
+        raise WrongSecret(row["public_id"])
 
 
 def _check_restrictions(
@@ -199,10 +202,12 @@ class _Loader:
     def owner(self, grant: Grant) -> Any:
         if grant.owner_id is None:
             return None
-        return apps.get_model(conf.OWNER_MODEL)._default_manager.get(pk=grant.owner_id)
+        # The base manager, as a foreign key has it, which hides no rows.
+        model = apps.get_model(conf.OWNER_MODEL)
+        return model._base_manager.using(router.db_for_write(model)).get(pk=grant.owner_id)
 
     def key(self, grant: Grant) -> APIKey:
-        return APIKey.objects.get(pk=grant.key_id)
+        return APIKey.objects.using(router.db_for_write(APIKey)).get(pk=grant.key_id)
 
 
 _loader = _Loader()
@@ -213,23 +218,10 @@ def _mark_first_use(secret_id: int, now: datetime) -> None:
     try:
         services.mark_first_use(secret_id, now)
     except DatabaseTrouble as error:
-        logger.exception("The first use of an API key could not be noted.")
+        logs.once_a_minute(
+            "first use", "The first use of an API key could not be noted.", exc_info=True
+        )
         # Alone it costs nothing: the next use notes it. Inside a transaction of the
         # request that one is broken, and the view must not run in it.
         if transaction.get_connection(alias).in_atomic_block:
             raise Unavailable from error
-
-
-_complained_at = 0.0
-
-
-def _complain_of_pepper(digest: str) -> None:
-    global _complained_at  # noqa: PLW0603 - one line a minute, whoever asks
-    if time.monotonic() - _complained_at >= 60 or not _complained_at:  # noqa: PLR2004 - seconds
-        _complained_at = time.monotonic()
-        logger.error(
-            "An API key was refused because the pepper of its digest is not configured: %s. "
-            "List it in APIKEYS_PEPPERS, or the SECRET_KEY it was derived from in "
-            "SECRET_KEY_FALLBACKS.",
-            "$".join(digest.split("$")[:2]),
-        )

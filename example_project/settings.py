@@ -152,6 +152,11 @@ REST_FRAMEWORK = {
         "rest_framework.authentication.SessionAuthentication",
     ],
     "DEFAULT_PERMISSION_CLASSES": ["django_apikeys.drf.permissions.HasScope"],
+    "DEFAULT_PARSER_CLASSES": [
+        "django_apikeys.drf.parsers.JSONParser",
+        "rest_framework.parsers.FormParser",
+        "rest_framework.parsers.MultiPartParser",
+    ],
     "DEFAULT_RENDERER_CLASSES": ["django_apikeys.drf.renderers.EnvelopeJSONRenderer"],
     "DEFAULT_PAGINATION_CLASS": "django_apikeys.drf.pagination.EnvelopePagination",
     "DEFAULT_FILTER_BACKENDS": ["django_filters.rest_framework.DjangoFilterBackend"],

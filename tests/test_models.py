@@ -171,7 +171,7 @@ TEXTS = {
     "totals": (APIKeyTotals(key_id="k", requests=3), "k: 3"),
     "secret totals": (APIKeySecretTotals(secret_id=1, requests=3), "1: 3"),
     "usage": (
-        APIKeyUsage(key_id="k", hour="h", method="GET", route="jobs/", outcome="2xx"),
+        APIKeyUsage(key_id="k", starts_at="h", method="GET", route="jobs/", outcome="2xx"),
         "k h GET jobs/ 2xx",
     ),
     "address": (APIKeyAddress(key_id="k", address="203.0.113.7"), "k 203.0.113.7"),

@@ -441,9 +441,9 @@ def test_actor_of_a_request_with_a_key_is_the_key(issued, rf):
 
 
 def test_long_names_are_cut_to_the_column(user):
-    services.create_key(owner=user, name="x", actor=Actor("command", id="1" * 100, name="n" * 300))
+    services.create_key(owner=user, name="x", actor=Actor("command", id="1" * 300, name="n" * 300))
 
-    assert (last_event().actor_id, last_event().actor_name) == ("1" * 64, "n" * 255)
+    assert (last_event().actor_id, last_event().actor_name) == ("1" * 255, "n" * 255)
 
 
 # --- update_key ---------------------------------------------------------------------------
@@ -804,7 +804,7 @@ def test_change_that_fails_on_its_way_leaves_nothing(name, step, issued, monkeyp
 @pytest.mark.parametrize(
     "step",
     [
-        "django_apikeys.services._insert",
+        "django_apikeys.services._record",
         "django_apikeys.keys.hashers.HMACHasher.digest",
         "django_apikeys.models.mask",
         "django_apikeys.policy.UserPolicy.owner_name",

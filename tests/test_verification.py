@@ -12,7 +12,7 @@ from django.test import RequestFactory
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from django_apikeys import services, signals, verification
+from django_apikeys import logs, services, signals, verification
 from django_apikeys.exceptions import (
     AddressNotAllowed,
     InsufficientScope,
@@ -773,7 +773,7 @@ def test_pepper_that_is_named_current_makes_new_digests(issue, client, settings)
 def test_pepper_that_is_gone_is_refused_with_one_error_a_minute(
     issued, client, settings, caplog, monkeypatch
 ):
-    monkeypatch.setattr(verification, "_complained_at", 0.0)
+    monkeypatch.setattr(logs, "_said_at", {})
     pepper = issued.key.current_secret.digest.split("$")[1]
     settings.SECRET_KEY = "another"
 
@@ -781,7 +781,7 @@ def test_pepper_that_is_gone_is_refused_with_one_error_a_minute(
         first = client.get("/customers/", headers=bearer(issued.secret))
         client.get("/customers/", headers=bearer(issued.secret))
         within_the_minute = len(caplog.records)
-        monkeypatch.setattr(verification, "_complained_at", verification._complained_at - 60)
+        logs._said_at["pepper"] -= 60
         client.get("/customers/", headers=bearer(issued.secret))
 
     assert first.status_code == 401

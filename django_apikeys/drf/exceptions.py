@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rest_framework.response import Response
 
 
-class RefusedResponse(APIException):
+class RefusedRequest(APIException):
     """A refusal with its own status and challenge.
 
     It is not one of DRF's authentication errors on purpose: those are turned into 403
@@ -41,7 +41,7 @@ def as_api_exception(error: Refused | ChangeRefused) -> APIException:
     """Return *error* as the exception that DRF answers."""
     if isinstance(error, InvalidInput):
         return exceptions.ValidationError(error.message_dict)
-    return RefusedResponse(error)
+    return RefusedRequest(error)
 
 
 def exception_handler(exc: Exception, context: Mapping[str, Any]) -> Response | None:
@@ -73,7 +73,13 @@ def exception_handler(exc: Exception, context: Mapping[str, Any]) -> Response | 
     return response
 
 
+# As RFC 9110 has them; Python named them otherwise before 3.13.
+_NAMES = {413: "CONTENT_TOO_LARGE", 414: "URI_TOO_LONG", 422: "UNPROCESSABLE_CONTENT"}
+
+
 def _name(status: int) -> str:
+    if status in _NAMES:
+        return _NAMES[status]
     try:
         return HTTPStatus(status).name
     except ValueError:  # one of the host's own

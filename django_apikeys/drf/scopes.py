@@ -34,13 +34,19 @@ def asked_scopes(view: Any, methods: Iterable[str]) -> Iterable[Any]:
     resource = getattr(view, "scope_resource", None)
     if isinstance(required, dict):
         for scopes in required.values():
-            yield from () if scopes is None else _listed(scopes)
+            yield from () if scopes is None else _listed_or_itself(scopes)
     elif required is not None:
-        yield from _listed(required)
+        yield from _listed_or_itself(required)
     elif resource is not None:
         yield from {_of_resource(resource, method) for method in methods if method != "OPTIONS"}
     for scopes in _of_permissions(view):
         yield from scopes
+
+
+def _listed_or_itself(required: Any) -> Collection[Any]:
+    # What is no list is reported as it stands: it is no scope.
+    listed = _listed(required)
+    return (required,) if listed is None else listed
 
 
 def _declarations(view: Any, method: str) -> Iterable[Collection[str] | None]:
@@ -63,7 +69,7 @@ def _by_action(
     methods = ("HEAD", "GET") if method == "HEAD" else (method,)
     names = (action, *methods, *(name.lower() for name in methods))
     found = next((required[name] for name in names if name is not None and name in required), None)
-    return None if found is None else _listed(found)
+    return _listed(found)
 
 
 def _of_resource(resource: str, method: str) -> str:
@@ -77,5 +83,8 @@ def _of_permissions(view: Any) -> Iterable[Collection[str]]:
             yield declared
 
 
-def _listed(required: Any) -> Collection[str]:
-    return (required,) if isinstance(required, str) else tuple(required)
+def _listed(required: Any) -> Collection[str] | None:
+    if isinstance(required, str):
+        return (required,)
+    # Not any iterable: one that is used up by the first request would open the view.
+    return tuple(required) if isinstance(required, (list, tuple, set, frozenset)) else None

@@ -45,6 +45,7 @@ class StrictSerializer(serializers.Serializer[Any]):
         except serializers.ValidationError as error:
             # A dict, always: of fields, or of non_field_errors.
             errors = {**cast("dict[str, Any]", error.detail), **errors}
+            raise serializers.ValidationError(errors) from error
         if errors:
             raise serializers.ValidationError(errors)
         return value

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
-from django.core.exceptions import ValidationError as DjangoValidationError
-from django.db.models import Q
 from django.shortcuts import get_object_or_404
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
@@ -20,6 +18,7 @@ from rest_framework.viewsets import GenericViewSet
 
 from django_apikeys import services
 from django_apikeys.actors import Actor
+from django_apikeys.authority import Authority, with_key
 from django_apikeys.conf import conf
 from django_apikeys.drf.exceptions import as_api_exception
 from django_apikeys.drf.filters import APIKeyFilter
@@ -32,14 +31,12 @@ from django_apikeys.drf.serializers import (
     RevokeInput,
     StrictSerializer,
 )
-from django_apikeys.exceptions import BeyondCeiling, ChangeRefused, NotPermitted
-from django_apikeys.keys import scopes as grammar
+from django_apikeys.exceptions import ChangeRefused, NotPermitted
 from django_apikeys.keys.grants import Grant
 from django_apikeys.models import APIKey
 from django_apikeys.representation import key_as_dict
 
 if TYPE_CHECKING:
-    from django.db.models import QuerySet
     from rest_framework.request import Request
 
     from django_apikeys.models import APIKeyQuerySet
@@ -50,7 +47,6 @@ _INPUTS: dict[str, type[StrictSerializer]] = {
     "partial_update": ChangedKeyInput,
     "revoke": RevokeInput,
 }
-_NOT_PERMITTED = _("You may not do this with API keys of this owner.")
 
 
 class IsPerson(BasePermission):
@@ -97,18 +93,19 @@ class APIKeyViewSet(ManagementView, GenericViewSet[APIKey]):
         name = self.action_map.get((self.request.method or "").lower())
         return _INPUTS.get(name or "", NewKeyInput)
 
+    @property
+    def authority(self) -> Authority:
+        """What the caller may do."""
+        return Authority(self.request.user)
+
     def get_queryset(self) -> APIKeyQuerySet:
-        person = self.request.user
-        visible = Q(owner__in=conf.policy.owners(person, "see"))
-        if conf.policy.may_manage_project_keys(person, "see"):
-            visible |= Q(owner=None)
-        return APIKey.objects.listed().filter(visible)
+        return self.authority.visible_keys()
 
     def get_object(self) -> APIKey:
-        try:
-            return get_object_or_404(self.get_queryset(), pk=self.kwargs["pk"])
-        except (ValueError, DjangoValidationError) as error:
-            raise NotFound from error
+        key: APIKey | None = with_key(self.get_queryset(), self.kwargs["pk"])
+        if key is None:
+            raise NotFound
+        return key
 
     def list(self, request: Request) -> Response:
         now = timezone.now()
@@ -119,10 +116,11 @@ class APIKeyViewSet(ManagementView, GenericViewSet[APIKey]):
         return _answer(self.get_object())
 
     def create(self, request: Request) -> Response:
-        self._require_any_owner()
+        # Before the body is read: who may create for nobody learns nothing from it.
+        self.authority.require_any("create")
         fields = self._input()
         owner = fields.pop("owner")
-        self._require_grantable(fields.get("scopes", ()), owner)
+        self.authority.require_grantable(fields.get("scopes", ()), owner)
         issued = services.create_key(owner=owner, actor=self._actor(), **fields)
         body = {**key_as_dict(issued.key, timezone.now()), "secret": issued.secret}
         return Response(body, status=status.HTTP_201_CREATED)
@@ -130,7 +128,7 @@ class APIKeyViewSet(ManagementView, GenericViewSet[APIKey]):
     def partial_update(self, request: Request, pk: str) -> Response:
         key = self._permitted("change")
         changes = self._input(partial=True)
-        self._require_grantable(changes.get("scopes", ()), key.owner)
+        self.authority.require_grantable(changes.get("scopes", ()), key.owner)
         services.update_key(key=key, actor=self._actor(), **changes)
         return _answer(self.get_object())
 
@@ -156,66 +154,19 @@ class APIKeyViewSet(ManagementView, GenericViewSet[APIKey]):
     def _permitted(self, action_: Action) -> APIKey:
         """Return the key of the path, once the policy has allowed *action_* with it."""
         key = self.get_object()
-        person = self.request.user
-        if key.owner_id is None:
-            allowed = conf.policy.may_manage_project_keys(person, action_)
-        else:
-            allowed = conf.policy.owners(person, action_).filter(pk=key.owner_id).exists()
-        if not allowed:
-            raise NotPermitted(_NOT_PERMITTED)
+        self.authority.require(action_, key.owner_id)
         return key
-
-    def _require_any_owner(self) -> None:
-        # Before the body is read: who may create for nobody learns nothing from it.
-        person = self.request.user
-        if not (
-            conf.policy.owners(person, "create").exists()
-            or conf.policy.may_manage_project_keys(person, "create")
-        ):
-            raise NotPermitted(_NOT_PERMITTED)
 
     def find_owner(self, identifier: Any) -> Any:
         """Return the owner of the key to be: the one whom the body names, or the only one.
 
         identifier: UNSAID where the body has none, None for the project itself.
         """
-        if identifier is None or identifier is UNSAID:
-            return self._only_owner(given=identifier is None)
-        person = self.request.user
-        owners = conf.policy.owners(person, "create")
-        # Text or a whole number: true is not the owner 1.
-        is_text = isinstance(identifier, (str, int)) and not isinstance(identifier, bool)
-        try:
-            owner = owners.filter(pk=identifier).first() if is_text else None
-            visible = conf.policy.owners(person, "see") if is_text else owners.none()
-            is_visible = visible.filter(pk=identifier).exists()
-        except (ValueError, TypeError, OverflowError, DjangoValidationError):
-            owner, is_visible = None, False
-        if owner is None and is_visible:
-            raise NotPermitted(_NOT_PERMITTED)
-        if owner is None:
-            raise ValidationError(_("There is no such owner."))
-        return owner
-
-    def _only_owner(self, *, given: bool) -> Any:
-        person = self.request.user
-        owners = list(conf.policy.owners(person, "create")[:2])
-        for_project = conf.policy.may_manage_project_keys(person, "create")
-        if given or not owners:
-            if not for_project:
-                raise ValidationError(_("A key needs an owner."))
-            return None
-        if len(owners) > 1:
-            raise ValidationError(_("Say for which owner: several are possible."))
-        return owners[0]
-
-    def _require_grantable(self, scopes: Any, owner: Any) -> None:
-        grantable = conf.policy.grantable_scopes(self.request.user, owner)
-        beyond = grammar.beyond(scopes, grantable, conf.SCOPES)
-        if beyond:
-            raise BeyondCeiling(
-                _("You may not grant: %(scopes)s.") % {"scopes": ", ".join(beyond)}
-            )
+        if identifier is UNSAID:
+            return self.authority.only_owner()
+        if identifier is None:
+            return self.authority.project()
+        return self.authority.owner_named(identifier)
 
     def _actor(self) -> Actor:
         return Actor.from_request(self.request)
@@ -228,11 +179,10 @@ class ScopesView(ManagementView):
     required_scopes = ("apikeys:read",)
 
     def get(self, request: Request) -> Response:
-        policy, person = conf.policy, request.user
-        owners: list[Any] = list(_by_identifier(policy.owners(person, "create"), request))
-        if policy.may_manage_project_keys(person, "create"):
-            owners.append(None)
-        grantable = {scope for owner in owners for scope in policy.grantable_scopes(person, owner)}
+        authority = Authority(request.user)
+        grantable = {
+            scope for owner in self._owners(authority) for scope in authority.grantable(owner)
+        }
         return Response(
             [
                 {"name": scope, "description": description}
@@ -240,6 +190,15 @@ class ScopesView(ManagementView):
                 if scope in grantable
             ]
         )
+
+    def _owners(self, authority: Authority) -> list[Any]:
+        identifier = self.request.query_params.get("owner")
+        if identifier is None:
+            return [*authority.owners("create"), *([None] * authority.may_for_project("create"))]
+        if with_key(authority.owners("see"), identifier) is None:
+            raise ValidationError({"owner": [_("There is no such owner.")]})
+        owner = with_key(authority.owners("create"), identifier)
+        return [] if owner is None else [owner]
 
 
 class SelfView(ManagementView):
@@ -252,16 +211,6 @@ class SelfView(ManagementView):
         # 404 where it was deleted while it was verified.
         key_id = cast("Grant", request.auth).key_id
         return _answer(get_object_or_404(APIKey.objects.listed(), pk=key_id))
-
-
-def _by_identifier(owners: QuerySet[Any], request: Request) -> QuerySet[Any]:
-    identifier = request.query_params.get("owner")
-    if identifier is None:
-        return owners
-    try:
-        return owners.filter(pk=identifier)
-    except (ValueError, DjangoValidationError) as error:
-        raise ValidationError({"owner": [_("There is no such owner.")]}) from error
 
 
 def _answer(key: APIKey) -> Response:

@@ -223,13 +223,13 @@ class Migration(migrations.Migration):
                 ("id", models.BigAutoField(primary_key=True, serialize=False)),
                 ("at", models.DateTimeField(default=django.utils.timezone.now)),
                 ("type", models.CharField(max_length=32)),
-                ("key_id", models.UUIDField()),
-                ("key_name", models.CharField(max_length=100)),
-                ("key_masked", models.CharField(max_length=100)),
-                ("owner_id", models.CharField(blank=True, max_length=64)),
+                ("key_id", models.UUIDField(null=True)),
+                ("key_name", models.CharField(blank=True, max_length=100)),
+                ("key_masked", models.CharField(blank=True, max_length=100)),
+                ("owner_id", models.CharField(blank=True, max_length=255)),
                 ("owner_name", models.CharField(blank=True, max_length=255)),
                 ("actor_kind", models.CharField(max_length=8)),
-                ("actor_id", models.CharField(blank=True, max_length=64)),
+                ("actor_id", models.CharField(blank=True, max_length=255)),
                 ("actor_name", models.CharField(blank=True, max_length=255)),
                 ("address", models.CharField(blank=True, max_length=45)),
                 ("user_agent", models.CharField(blank=True, max_length=255)),
@@ -274,7 +274,8 @@ class Migration(migrations.Migration):
             fields=[
                 ("id", models.BigAutoField(primary_key=True, serialize=False)),
                 ("key_id", models.UUIDField()),
-                ("hour", models.DateTimeField()),
+                ("starts_at", models.DateTimeField()),
+                ("hours", models.PositiveSmallIntegerField(default=1)),
                 ("route", models.CharField(max_length=200)),
                 ("method", models.CharField(max_length=8)),
                 ("outcome", models.CharField(max_length=8)),
@@ -282,10 +283,10 @@ class Migration(migrations.Migration):
             ],
             options={
                 "default_permissions": (),
-                "indexes": [models.Index(fields=["hour"], name="apikeys_usage_hour")],
+                "indexes": [models.Index(fields=["starts_at"], name="apikeys_usage_starts_at")],
                 "constraints": [
                     models.UniqueConstraint(
-                        fields=("key_id", "hour", "route", "method", "outcome"),
+                        fields=("key_id", "starts_at", "hours", "route", "method", "outcome"),
                         name="apikeys_usage_one_row_each",
                     )
                 ],
@@ -295,7 +296,7 @@ class Migration(migrations.Migration):
             name="OwnerQuota",
             fields=[
                 ("id", models.BigAutoField(primary_key=True, serialize=False)),
-                ("owner_id", models.CharField(max_length=64)),
+                ("owner_id", models.CharField(max_length=255)),
                 ("month", models.DateField()),
                 ("units", models.BigIntegerField(default=0)),
             ],

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any
 import django_filters
 from django.db.models import Q
 
+from example_project.crm.access import organisations_of
 from example_project.crm.models import Customer, Invoice, Job, PriceBookItem
 
 if TYPE_CHECKING:
     from django.db.models import QuerySet
+    from rest_framework.request import Request
 
 
 class OwnedFilter(django_filters.FilterSet):
@@ -33,6 +35,16 @@ class DatedFilter(OwnedFilter):
     before = django_filters.DateFilter(field_name="created_at", lookup_expr="date__lt")
 
 
+def _customers(request: Request) -> QuerySet[Customer]:
+    return Customer.objects.filter(organisation__in=organisations_of(request))
+
+
+class OfCustomerFilter(DatedFilter):
+    """``?customer=``, one of the caller's organisations: others do not exist."""
+
+    customer = django_filters.ModelChoiceFilter(queryset=_customers)
+
+
 class CustomerFilter(DatedFilter):
     searched = ("name", "email", "phone")
 
@@ -41,20 +53,20 @@ class CustomerFilter(DatedFilter):
         fields = ()
 
 
-class JobFilter(DatedFilter):
+class JobFilter(OfCustomerFilter):
     searched = ("title", "customer__name")
 
     class Meta:
         model = Job
-        fields = ("status", "customer")
+        fields = ("status",)
 
 
-class InvoiceFilter(DatedFilter):
+class InvoiceFilter(OfCustomerFilter):
     searched = ("number", "customer__name")
 
     class Meta:
         model = Invoice
-        fields = ("status", "customer")
+        fields = ("status",)
 
 
 class PriceBookFilter(OwnedFilter):

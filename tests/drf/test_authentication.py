@@ -10,7 +10,7 @@ from rest_framework.test import APIClient, APIRequestFactory, force_authenticate
 
 from django_apikeys import services
 from django_apikeys.drf.authentication import APIKeyAuthentication
-from django_apikeys.drf.exceptions import RefusedResponse
+from django_apikeys.drf.exceptions import RefusedRequest
 from django_apikeys.policy import UserPolicy
 from tests import views
 from tests.conftest import bearer
@@ -334,7 +334,7 @@ def test_request_without_a_view_refuses_keys(issued):
     request = Request(APIRequestFactory().get("/", headers=bearer(issued.secret)))
     request.parser_context = None
 
-    with pytest.raises(RefusedResponse) as refused:
+    with pytest.raises(RefusedRequest) as refused:
         APIKeyAuthentication().authenticate(request)
 
     assert refused.value.status_code == 403

@@ -930,10 +930,12 @@ def test_scopes_for_an_owner(user, as_user):
     assert len(response.json()) == 8
 
 
-def test_scopes_for_the_owner_of_others_are_none(user, rival):
+def test_scopes_for_the_owner_of_others_are_not_to_be_asked_for(user, rival):
+    """As for one that is nowhere: the answer does not tell that there is such an owner."""
     response = rival.get("/api/scopes/", {"owner": user.pk})
 
-    assert response.json() == []
+    assert response.status_code == 400
+    assert response.json() == {"owner": ["There is no such owner."]}
 
 
 @pytest.mark.parametrize("owner", ["nonsense", "\x00", "9" * 5000, "1.5"])

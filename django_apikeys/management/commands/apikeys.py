@@ -6,8 +6,9 @@ import json
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from django.core.exceptions import ObjectDoesNotExist
+from django.core.exceptions import MultipleObjectsReturned, ObjectDoesNotExist
 from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import Error as DatabaseTrouble
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 
@@ -81,7 +82,9 @@ class Command(BaseCommand):
         try:
             options["run"](options)
         except ChangeRefused as error:
-            raise CommandError(" ".join(str(error).split())) from error
+            raise CommandError(_one_line(error)) from error
+        except DatabaseTrouble as error:
+            raise CommandError(f"The database says: {_one_line(error)}") from error
 
     def _create(self, options: dict[str, Any]) -> None:
         issued = services.create_key(
@@ -156,6 +159,10 @@ class Command(BaseCommand):
         self.stderr.write(text, lambda plain: plain)
 
 
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
 def _owner(text: str | None) -> Any:
     if text is None:
         return None
@@ -163,6 +170,8 @@ def _owner(text: str | None) -> Any:
         return conf.policy.find_owner(text)
     except ObjectDoesNotExist as error:
         raise CommandError(f"There is no owner {text!r}.") from error
+    except MultipleObjectsReturned as error:
+        raise CommandError(f"There are several owners {text!r}: name one by its id.") from error
 
 
 def _key(text: str) -> APIKey:
