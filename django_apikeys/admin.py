@@ -6,7 +6,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin, messages
-from django.core.exceptions import PermissionDenied
+from django.core.exceptions import PermissionDenied, ValidationError
 from django.forms import ModelForm
 from django.shortcuts import redirect
 from django.template.response import TemplateResponse
@@ -171,6 +171,13 @@ class APIKeyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # generic for th
         response["Cache-Control"] = "no-store"
         response["Referrer-Policy"] = "no-referrer"
         return response
+
+    def response_action(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return super().response_action(request, *args, **kwargs)
+        except ValidationError:
+            self.message_user(request, _("There are no such keys."), messages.ERROR)
+            return None
 
     @admin.action(description=_("Revoke selected keys"), permissions=["revoke"])
     def revoke_selected(

@@ -9,12 +9,12 @@ from django.contrib.auth import get_user_model
 from django.core.checks import CheckMessage, Error, Warning  # noqa: A004 - Django's own names
 from django.core.exceptions import FieldError, ImproperlyConfigured
 
-from django_apikeys.conf import Configuration, conf
+from django_apikeys.conf import Configuration, conf, unknown_settings
 from django_apikeys.policy import UserPolicy
 
 
 def check_settings(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
-    """E001: a setting that cannot be used. W001: views that declare nothing are open."""
+    """E001: a setting that cannot be used. W001: open views. W005: an unknown setting."""
     findings: list[CheckMessage] = []
     for name, attribute in vars(Configuration).items():
         if not isinstance(attribute, property):
@@ -23,12 +23,12 @@ def check_settings(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
             getattr(conf, name)
         except ImproperlyConfigured as error:
             finding = Error(
-                str(error), hint="See the settings reference.", id="django_apikeys.E001"
+                str(error), hint="docs/settings.md says what it takes.", id="django_apikeys.E001"
             )
             # One setting may be read by several properties.
             if finding not in findings:
                 findings.append(finding)
-    return findings or _undeclared_views()
+    return (findings or _undeclared_views()) + _unknown_settings()
 
 
 def check_policy(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
@@ -66,6 +66,17 @@ def _undeclared_views() -> list[CheckMessage]:
             hint='Remove APIKEYS_UNDECLARED_VIEWS = "allow" and set required_scopes on the views.',
             id="django_apikeys.W001",
         )
+    ]
+
+
+def _unknown_settings() -> list[CheckMessage]:
+    return [
+        Warning(
+            f"There is no setting {name}.",
+            hint="Mend its spelling: a restriction that is misspelt restricts nothing.",
+            id="django_apikeys.W005",
+        )
+        for name in unknown_settings()
     ]
 
 

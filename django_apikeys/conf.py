@@ -155,6 +155,12 @@ class Configuration:
         return resolver
 
 
+def unknown_settings() -> list[str]:
+    """Return the settings that begin as ours do and are none."""
+    known = {f"APIKEYS_{name.upper()}" for name in vars(Configuration)}
+    return [name for name in dir(settings) if name.startswith("APIKEYS_") and name not in known]
+
+
 def _text(name: str, default: str) -> str:
     value = getattr(settings, name, default)
     if not isinstance(value, str) or not value:

@@ -131,24 +131,28 @@ class InsufficientScope(Refused):
     """The key lacks a scope, or the view declares none.
 
     required: the scopes that the view asks for; None where it declares nothing.
+    missing: those that the key lacks.
     """
 
     code = "insufficient_scope"
     status = 403
 
-    def __init__(self, required: Iterable[str] | None, public_id: str | None = None) -> None:
+    def __init__(
+        self, required: Iterable[str] | None, missing: Iterable[str] = (), public_id: str = ""
+    ) -> None:
         super().__init__(self.code)
-        self.public_id = public_id
+        self.public_id = public_id or None
         self.required = None if required is None else tuple(sorted(required))
+        self.missing = tuple(sorted(missing))
         self.challenge = f'Bearer realm="{REALM}", error="insufficient_scope"'
         if self.required is None:
             self.message = _(
-                "This view is not open to API keys. Its developer opens it by declaring "
-                "required_scopes or scope_resource, or HasScope(…) in permission_classes."
+                "This is not open to API keys: the view declares no scopes for it. Its developer "
+                "does so by required_scopes, scope_resource or HasScope(…) in permission_classes."
             )
         else:
             self.message = _("This API key lacks a scope: %(scopes)s.") % {
-                "scopes": ", ".join(self.required)
+                "scopes": ", ".join(self.missing or self.required)
             }
             self.challenge += f', scope="{" ".join(self.required)}"'
 

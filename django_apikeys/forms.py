@@ -33,13 +33,34 @@ class LinesField(forms.CharField):
         text = super().to_python(value) or ""
         if not text.startswith("["):
             return text.split()
-        try:
-            return json.loads(text)
-        except ValueError as error:
-            raise ValidationError(_("Write one entry on a line."), code="invalid") from error
+        return _from_json(text, _("Write one entry on a line."))
 
     def prepare_value(self, value: Any) -> Any:
         return "\n".join(value) if isinstance(value, (list, tuple)) else value
+
+
+class MetadataField(forms.CharField):
+    """A JSON object, shown again as it was written.
+
+    Not forms.JSONField: it fails on JSON that is nested deeply, has numbers of
+    thousands of digits, or says a text that no page can be written with.
+    """
+
+    widget = forms.Textarea
+
+    def to_python(self, value: Any) -> Any:
+        text = super().to_python(value)
+        return _from_json(text, _("Enter a JSON object.")) if text else {}
+
+    def prepare_value(self, value: Any) -> Any:
+        return value if isinstance(value, str) else json.dumps(value)
+
+
+def _from_json(text: str, advice: str | _StrPromise) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValidationError(advice, code="invalid") from error
 
 
 class ScopesField(forms.MultipleChoiceField):
@@ -85,6 +106,9 @@ class NewKeyForm(forms.ModelForm):  # type: ignore[type-arg]  # generic for the 
         required=False,
         widget=forms.DateTimeInput(attrs={"type": "datetime-local"}),
         help_text=_("Empty: never."),
+    )
+    metadata = MetadataField(
+        label=_("Metadata"), required=False, initial=dict, widget=forms.Textarea(attrs={"rows": 3})
     )
 
     # Of the person who fills it in; None lets them do everything.

@@ -48,14 +48,13 @@ class APIKeyQuerySet(models.QuerySet["APIKey"]):
 
         From the primary database: a replica that lags would show a revoked key as active.
         """
-        live_secrets = APIKeySecret.objects.filter(slot__isnull=False).select_related("totals")
+        primary = router.db_for_write(self.model)
+        live = APIKeySecret.objects.using(primary).filter(slot__isnull=False)
+        live = live.select_related("totals").order_by("slot")
         related = ("owner", "created_by", "revoked_by", "totals")
-        primary = self.using(router.db_for_write(self.model))
-        keys = primary.filter(deleted_at=None).select_related(*related)
+        keys = self.using(primary).filter(deleted_at=None).select_related(*related)
         return keys.prefetch_related(  # type: ignore[no-redef]  # set by services too
-            models.Prefetch(
-                "secrets", queryset=live_secrets.order_by("slot"), to_attr="live_secrets"
-            )
+            models.Prefetch("secrets", queryset=live, to_attr="live_secrets")
         )
 
     def with_status(self, status: Status, now: datetime) -> APIKeyQuerySet:
@@ -204,9 +203,8 @@ class APIKey(models.Model):
 
     def _secret(self, slot: int) -> APIKeySecret | None:
         if not hasattr(self, "live_secrets"):
-            self.live_secrets = list(
-                self.secrets.filter(slot__isnull=False).select_related("key").order_by("slot")
-            )
+            live = self.secrets.db_manager(self._state.db).filter(slot__isnull=False)
+            self.live_secrets = list(live.select_related("key").order_by("slot"))
         return next((secret for secret in self.live_secrets if secret.slot == slot), None)
 
 

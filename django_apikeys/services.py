@@ -13,6 +13,7 @@ import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from django.apps import apps
 from django.db import IntegrityError, router, transaction
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
@@ -287,7 +288,7 @@ def _record(
     reason: str = "",
     changes: Mapping[str, Sequence[Any]] | None = None,
 ) -> None:
-    owner = key.owner
+    owner = _owner_of(key)
     APIKeyEvent.objects.create(
         type=type_,
         key_id=key.pk,
@@ -305,6 +306,15 @@ def _record(
             name: [_as_json(value) for value in pair] for name, pair in (changes or {}).items()
         },
     )
+
+
+def _owner_of(key: APIKey) -> Any:
+    field = APIKey._meta.get_field("owner")
+    if key.owner_id is None or field.is_cached(key):
+        return key.owner
+    # Where the key was locked, not where a router would read: a replica may not have it.
+    model = apps.get_model(conf.OWNER_MODEL)
+    return model._base_manager.using(key._state.db).get(pk=key.owner_id)
 
 
 def _as_json(value: Any) -> Any:

@@ -34,9 +34,11 @@ METADATA_BYTES = 4096
 # MariaDB reads JSON of up to 32 levels; and what can be read here must be everywhere.
 MOST_LEVELS = 30
 _FURTHEST = timedelta(days=366 * 100)
-# NUL and lone surrogates cannot be stored by PostgreSQL; the rest has no place in a name.
-_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
-_UNPRINTABLE_BUT_LINES = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
+# NUL and lone surrogates cannot be stored by PostgreSQL; the rest has no place in a name,
+# and what turns the direction of text around makes one key look like another.
+_NEVER = r"\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff"
+_UNPRINTABLE = re.compile(rf"[\x00-\x1f{_NEVER}]")
+_UNPRINTABLE_BUT_LINES = re.compile(rf"[\x00-\x08\x0b\x0c\x0e-\x1f{_NEVER}]")
 
 
 def clean(fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -59,7 +61,8 @@ def clean(fields: Mapping[str, Any]) -> dict[str, Any]:
 def clean_name(value: object) -> str:
     """A line of 1 to 100 characters; empty where APIKEYS_REQUIRE_NAME is off."""
     name = _line(value, NAME_LENGTH)
-    if not name and conf.REQUIRE_NAME:
+    is_visible = any(character.isprintable() and character != " " for character in name)
+    if not is_visible and (name or conf.REQUIRE_NAME):
         raise ValidationError(_("A key needs a name."), code="required")
     return name
 

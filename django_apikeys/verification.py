@@ -123,8 +123,9 @@ def _verify(
     _check_secret(credential, row, owner)
     _check_restrictions(row, owner, address, now)
     grant = _grant(row, owner)
-    if required_scopes is None or not grant.has_scope(*required_scopes):
-        raise InsufficientScope(required_scopes, grant.public_id)
+    missing = [scope for scope in required_scopes or () if not grant.has_scope(scope)]
+    if required_scopes is None or missing:
+        raise InsufficientScope(required_scopes, missing, grant.public_id)
     if row["first_used_at"] is None:
         _mark_first_use(row["id"], now)
     return grant

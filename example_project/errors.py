@@ -5,8 +5,10 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
-from django.http import Http404, JsonResponse
+from django.http import Http404, HttpResponsePermanentRedirect, JsonResponse
+from django.urls import resolve
 from django.views import defaults
+from django.views.decorators.csrf import csrf_exempt
 
 if TYPE_CHECKING:
     from django.http import HttpRequest
@@ -25,12 +27,19 @@ def permission_denied(request: HttpRequest, exception: Exception) -> HttpRespons
     return defaults.permission_denied(request, exception)
 
 
+@csrf_exempt  # there is nothing here to protect, and a program has no token
 def not_found(
     request: HttpRequest, exception: Exception | None = None, **kwargs: Any
 ) -> HttpResponseBase:
-    if _is_api(request):
+    if not _is_api(request):
+        return defaults.page_not_found(request, exception or Http404())
+    with_slash = f"{request.path_info}/"
+    if request.path_info.endswith("/") or resolve(with_slash).func is not_found:
         return _envelope(404, "not_found", "There is nothing at this address.")
-    return defaults.page_not_found(request, exception or Http404())
+    if request.method in ("GET", "HEAD"):
+        return HttpResponsePermanentRedirect(request.get_full_path(force_append_slash=True))
+    # Not a redirect, which clients follow by GET: a revoke would seem to be done.
+    return _envelope(404, "not_found", f"A slash is missing at the end: {with_slash}")
 
 
 def server_error(request: HttpRequest) -> HttpResponseBase:

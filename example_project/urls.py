@@ -16,9 +16,8 @@ urlpatterns = [
     path("accounts/logout/", LogoutView.as_view(), name="logout"),
     path("api/v1/", include("django_apikeys.drf.urls")),
     path("api/v1/", include("example_project.crm.urls")),
-    # With DEBUG on Django shows a page of its own in place of handler404. Only what ends
-    # in a slash, so that one that was forgotten is still added.
-    re_path(r"^api/(?:.*/)?$", errors.not_found),
+    # With DEBUG on Django shows a page of its own in place of handler404.
+    re_path(r"^api/", errors.not_found),
 ]
 
 handler400 = errors.bad_request

@@ -14,12 +14,21 @@ from django.urls import reverse
 from django_apikeys import services
 from django_apikeys.exceptions import Conflict
 from django_apikeys.models import APIKey, APIKeyEvent
+from django_apikeys.policy import UserPolicy
 from tests.conftest import bearer
 from tests.factories import APIKeyFactory, UserFactory
 
 ADD = "/admin/django_apikeys/apikey/add/"
 LIST = "/admin/django_apikeys/apikey/"
+NOT_PERMITTED = "You may not do this with API keys of this owner."
 SECRET = re.compile(r"rak_live_[0-9A-Za-z]{12}_[0-9A-Za-z]{49}")
+
+
+class ReadingPolicy(UserPolicy):
+    """Everyone may grant ``customers:read`` and nothing else."""
+
+    def grantable_scopes(self, person, owner):
+        return ["customers:read"]
 
 
 @pytest.fixture
@@ -34,12 +43,31 @@ def browser(staff):
     return client
 
 
+@pytest.fixture
+def clerk(db):
+    """Staff who may add keys and do nothing else here."""
+    clerk = UserFactory(username="clerk", staff=True)
+    clerk.user_permissions.set(Permission.objects.filter(codename="add_apikey"))
+    return clerk
+
+
+@pytest.fixture
+def desk(clerk):
+    client = Client()
+    client.force_login(clerk)
+    return client
+
+
 def signed_in(*permissions):
     staff = UserFactory(staff=True)
     staff.user_permissions.set(Permission.objects.filter(codename__in=permissions))
     client = Client()
     client.force_login(staff)
     return client
+
+
+def errors(response):
+    return response.context["adminform"].form.errors
 
 
 def filled_in(user, /, **fields):
@@ -211,7 +239,10 @@ BAD = {
     "past": ({"expires_at": "2020-01-01T00:00"}, "This moment is in the past."),
     "no date": ({"expires_at": "tomorrow"}, "Enter a valid date/time."),
     "metadata list": ({"metadata": "[1]"}, "A JSON object is needed."),
-    "metadata text": ({"metadata": "{"}, "Enter a valid JSON."),
+    "metadata text": ({"metadata": "{"}, "Enter a JSON object."),
+    "metadata too deep": ({"metadata": "[" * 100_000}, "Enter a JSON object."),
+    "metadata of many digits": ({"metadata": '{"a":' + "9" * 5000 + "}"}, "Enter a JSON object."),
+    "metadata with a lone surrogate": ({"metadata": r'{"a": "\ud800"}'}, "cannot be stored"),
     "bad form id": ({"new_id": "x"}, "Enter a valid UUID."),
 }
 
@@ -377,6 +408,108 @@ def test_staff_who_may_only_view_can_add_nothing(user):
     assert APIKey.objects.count() == 0
 
 
+# By a key of an owner who may do more, its maker would act as that owner.
+
+
+@pytest.mark.parametrize(
+    "superuser", [pytest.param(True, id="superuser"), pytest.param(False, id="plain")]
+)
+def test_staff_who_may_only_add_make_no_key_of_another(desk, superuser):
+    another = UserFactory(username="another", superuser=superuser)
+
+    response = desk.post(ADD, filled_in(another))
+
+    assert response.status_code == 200
+    assert errors(response) == {"owner": [NOT_PERMITTED]}
+    assert NOT_PERMITTED in response.content.decode()
+    assert APIKey.objects.count() == APIKeyEvent.objects.count() == 0
+
+
+def test_staff_who_may_only_add_make_no_key_of_the_project(desk, clerk):
+    response = desk.post(ADD, filled_in(clerk, owner=""))
+
+    assert errors(response) == {"owner": [NOT_PERMITTED]}
+    assert APIKey.objects.count() == 0
+
+
+def test_staff_who_may_only_add_make_a_key_of_their_own(desk, clerk, client):
+    response = desk.post(ADD, filled_in(clerk))
+
+    secret = SECRET.search(response.content.decode())[0]
+    assert client.get("/customers/", headers=bearer(secret)).json() == {"user": "clerk"}
+    assert APIKey.objects.get().owner == clerk
+
+
+def test_staff_who_may_only_add_are_told_of_an_owner_who_is_none(desk, clerk):
+    response = desk.post(ADD, filled_in(clerk, owner="999999"))
+
+    assert list(errors(response)) == ["owner"]
+    assert APIKey.objects.count() == 0
+
+
+@pytest.mark.parametrize("scope", ["jobs:write", "customers:*", "*"])
+def test_staff_grant_no_scope_beyond_those_that_the_policy_lets_them(desk, clerk, settings, scope):
+    settings.APIKEYS_POLICY = "tests.test_admin.ReadingPolicy"
+
+    response = desk.post(ADD, filled_in(clerk, scopes=["customers:read", scope]))
+
+    assert errors(response) == {"scopes": [f"You may not grant: {scope}."]}
+    assert APIKey.objects.count() == 0
+
+
+def test_staff_grant_the_scopes_that_the_policy_lets_them(desk, clerk, settings):
+    settings.APIKEYS_POLICY = "tests.test_admin.ReadingPolicy"
+
+    desk.post(ADD, filled_in(clerk, scopes=["customers:read"]))
+
+    assert APIKey.objects.get().scopes == ["customers:read"]
+
+
+def test_a_superuser_is_bound_by_no_policy(browser, user, settings):
+    settings.APIKEYS_POLICY = "tests.test_admin.ReadingPolicy"
+
+    browser.post(ADD, filled_in(user, scopes=["jobs:write"]))
+
+    assert APIKey.objects.get().scopes == ["jobs:write"]
+
+
+@pytest.mark.parametrize("method", ["get", "post"])
+def test_staff_who_may_revoke_and_not_view_see_no_page(issued, method):
+    """The page that asks shows the key."""
+    revoker = signed_in("revoke_apikey")
+
+    response = getattr(revoker, method)(
+        f"{LIST}{issued.key.pk}/revoke/", {"confirmed": "1"} if method == "post" else None
+    )
+
+    assert response.status_code == 403
+    assert APIKey.objects.get().revoked_at is None
+
+
+def test_a_key_that_has_gone_since_the_confirmation_is_skipped(browser, monkeypatch):
+    gone, kept = APIKeyFactory.create_batch(2)
+    revoke_key = services.revoke_key
+
+    def revoke_after_it_has_gone(**fields):
+        APIKey.objects.filter(pk=gone.pk).delete()
+        return revoke_key(**fields)
+
+    monkeypatch.setattr(services, "revoke_key", revoke_after_it_has_gone)
+
+    done = browser.post(
+        LIST,
+        {
+            "action": "revoke_selected",
+            "_selected_action": [gone.pk, kept.pk],
+            "confirmed": "1",
+        },
+        follow=True,
+    )
+
+    assert "1 key is revoked." in done.content.decode()
+    assert [key.revoked_at is None for key in APIKey.objects.all()] == [False]
+
+
 def test_staff_who_may_revoke_can(issued):
     revoker = signed_in("view_apikey", "revoke_apikey")
 
@@ -405,3 +538,21 @@ def test_a_name_is_escaped_wherever_it_is_shown(browser, issue):
     ]
 
     assert [page for page in pages if b"<script>alert(1)" in page.content] == []
+
+
+@pytest.mark.parametrize("key_id", ["zz", "\x00", "6d2f0a3c-0000-4000-8000-000000000000"])
+def test_selecting_what_is_no_key_revokes_nothing(browser, issued, key_id):
+    response = browser.post(
+        LIST,
+        {"action": "revoke_selected", "_selected_action": [key_id], "confirmed": "1"},
+        follow=True,
+    )
+
+    assert response.status_code == 200
+    assert APIKey.objects.get().revoked_at is None
+
+
+def test_metadata_are_shown_again_as_they_were_written(browser, user):
+    response = browser.post(ADD, filled_in(user, metadata='{"a": '))
+
+    assert "{&quot;a&quot;: </textarea>" in response.content.decode()

@@ -20,13 +20,31 @@ from rest_framework.routers import SimpleRouter
 from rest_framework.views import APIView
 from rest_framework.viewsets import ModelViewSet, ReadOnlyModelViewSet, ViewSet
 
-from django_apikeys.checks import check_deployment, check_settings, check_views
+from django_apikeys.checks import (
+    check_deployment,
+    check_policy,
+    check_settings,
+    check_views,
+)
 from django_apikeys.drf.authentication import APIKeyAuthentication
 from django_apikeys.drf.permissions import HasAPIKey, HasScope
+from django_apikeys.policy import BasePolicy, UserPolicy
 
 OURS = "django_apikeys.drf.authentication.APIKeyAuthentication"
 SESSION = "rest_framework.authentication.SessionAuthentication"
 urlpatterns: list = []
+
+
+class MisspeltPolicy(BasePolicy):
+    """Needs a column that the owner model has not."""
+
+    owner_fields = ("plan_name",)
+
+
+class RelatedPolicy(UserPolicy):
+    """Needs a column beyond a relation."""
+
+    owner_fields = ("username", "groups__name")
 
 
 class OtherKeyAuthentication(APIKeyAuthentication):
@@ -82,7 +100,7 @@ def test_are_registered_with_the_tag_of_the_app():
         check_registry.registry.get_checks(include_deployment_checks=True)
     )
 
-    assert {check_settings, check_deployment, check_views} <= registered
+    assert {check_settings, check_policy, check_deployment, check_views} <= registered
     assert check_registry.registry.tag_exists("django_apikeys")
 
 
@@ -143,6 +161,60 @@ class TestE001:
 
         with pytest.raises(SystemCheckError, match=r"django_apikeys\.E001.* APIKEYS_PEPPERS"):
             call_command("check", "--deploy", "--tag", "django_apikeys")
+
+
+class TestE003:
+    @pytest.mark.parametrize(
+        ("policy", "owner_model"),
+        [
+            pytest.param("django_apikeys.policy.UserPolicy", "auth.User", id="users"),
+            pytest.param("django_apikeys.policy.BasePolicy", "auth.Group", id="groups"),
+            pytest.param("tests.test_checks.RelatedPolicy", "auth.User", id="relation"),
+            pytest.param("nowhere.Policy", "auth.User", id="E001 says so"),
+            pytest.param("django_apikeys.policy.UserPolicy", "auth.Nothing", id="no such model"),
+            pytest.param("django_apikeys.policy.UserPolicy", "nothing.User", id="no such app"),
+            pytest.param("django_apikeys.policy.UserPolicy", "Nothing", id="no dot"),
+            pytest.param("django_apikeys.policy.UserPolicy", "", id="E001 says so, model"),
+        ],
+    )
+    def test_not_of(self, settings, policy, owner_model):
+        settings.APIKEYS_POLICY = policy
+        settings.APIKEYS_OWNER_MODEL = owner_model
+
+        assert check_policy(None) == []
+
+    def test_a_broken_policy_is_e001(self, settings):
+        settings.APIKEYS_POLICY = "nowhere.Policy"
+
+        assert ids(check_settings(None)) == ["E001"]
+
+    @pytest.mark.parametrize("name", ["UserPolicy", "RelatedPolicy"])
+    def test_the_policy_for_users_where_owners_are_none(self, settings, name):
+        module = {"UserPolicy": "django_apikeys.policy"}.get(name, "tests.test_checks")
+        settings.APIKEYS_POLICY = f"{module}.{name}"
+        settings.APIKEYS_OWNER_MODEL = "auth.Group"
+
+        findings = check_policy(None)
+
+        assert ids(findings) == ["E003"]
+        assert findings[0].msg == f"{name} is for keys of users, and APIKEYS_OWNER_MODEL is not."
+        assert findings[0].is_serious()
+
+    def test_names_a_column_that_the_owner_has_not(self, settings):
+        settings.APIKEYS_POLICY = "tests.test_checks.MisspeltPolicy"
+
+        findings = check_policy(None)
+
+        assert ids(findings) == ["E003"]
+        assert findings[0].msg.startswith("owner_fields of MisspeltPolicy: ")
+        assert "'plan_name'" in findings[0].msg
+        assert findings[0].hint
+
+    def test_is_what_manage_py_check_fails_with(self, settings):
+        settings.APIKEYS_OWNER_MODEL = "auth.Group"
+
+        with pytest.raises(SystemCheckError, match=r"django_apikeys\.E003"):
+            call_command("check", "--tag", "django_apikeys")
 
 
 class TestW001:
@@ -215,6 +287,20 @@ class AsksWildcard(Ours):
 
 class AsksNumber(Ours):
     required_scopes = [1]
+
+
+class AsksBareNumber(Ours):
+    required_scopes = 5
+
+
+class AsksGenerator(Ours):
+    """Used up by its first request."""
+
+    required_scopes = (scope for scope in ["jobs:read"])
+
+
+class AsksGeneratorInDict(Ours):
+    required_scopes = {"GET": (scope for scope in ["jobs:read"])}
 
 
 @api_view(["GET"])
@@ -299,6 +385,7 @@ class TestE002:
             pytest.param(AsksByPermission, "AsksByPermission", "'jobs:raed'", id="HasScope"),
             pytest.param(AsksWildcard, "AsksWildcard", "'jobs:*'", id="wildcard"),
             pytest.param(AsksNumber, "AsksNumber", "1", id="number"),
+            pytest.param(AsksBareNumber, "AsksBareNumber", "5", id="number, not in a list"),
             pytest.param(asks_in_a_function, "asks_in_a_function", "'jobs:raed'", id="function"),
         ],
     )
@@ -330,6 +417,17 @@ class TestE002:
         serve(view)
 
         assert check_views(None) == []
+
+    @pytest.mark.parametrize("view", [AsksGenerator, AsksGeneratorInDict])
+    def test_of_a_generator(self, serve, view):
+        serve(view)
+
+        findings = check_views(None)
+
+        assert ids(findings) == ["E002"]
+        assert findings[0].msg.startswith(
+            f"tests.test_checks.{view.__name__} asks for unknown scopes: <generator object "
+        )
 
     def test_of_what_as_view_was_given(self, serve):
         serve(Ours.as_view(required_scopes=["jobs:raed"]))
@@ -494,3 +592,22 @@ def test_every_finding_says_what_to_do(settings, serve):
 
     assert ids(findings) == ["W001", "W002", "E002", "W004"]
     assert all(finding.hint for finding in findings)
+
+
+def test_w005_a_setting_that_does_not_exist(settings):
+    """A restriction that is misspelt restricts nothing."""
+    settings.APIKEYS_ACCEPTED_ENVIRONMENT = ["live"]
+
+    findings = check_settings(None)
+
+    assert [(found.id, found.msg) for found in findings] == [
+        ("django_apikeys.W005", "There is no setting APIKEYS_ACCEPTED_ENVIRONMENT.")
+    ]
+
+
+def test_w005_no_setting_of_ours_is_unknown(settings):
+    settings.APIKEYS_POLICY = "django_apikeys.policy.UserPolicy"
+    settings.APIKEYS_HASHER = "django_apikeys.keys.hashers.HMACHasher"
+    settings.APIKEYS_CLIENT_RESOLVER = "django_apikeys.clients.remote_address"
+
+    assert check_settings(None) == []

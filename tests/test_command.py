@@ -9,14 +9,28 @@ import sys
 from pathlib import Path
 
 import pytest
+from django.core.exceptions import MultipleObjectsReturned
 from django.core.management import CommandError, call_command
+from django.db import OperationalError, connection
 
 from django_apikeys.models import APIKey, APIKeyEvent
+from django_apikeys.policy import UserPolicy
 from tests.conftest import bearer
 from tests.factories import APIKeyFactory, UserFactory
 
 SECRET = re.compile(r"rak_(live|test)_[0-9A-Za-z]{12}_[0-9A-Za-z]{49}\n")
 ROOT = Path(__file__).parent.parent
+
+
+class CrowdedPolicy(UserPolicy):
+    """Knows several owners by each text."""
+
+    def find_owner(self, text):
+        raise MultipleObjectsReturned(text)
+
+
+def away(execute, sql, params, many, context):
+    raise OperationalError("connection failed:\n\tIs the server running?\n")
 
 
 def run(*args):
@@ -211,6 +225,37 @@ def test_a_reason_that_is_too_long_revokes_nothing(issued):
     assert APIKey.objects.get().revoked_at is None
 
 
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    "args",
+    [
+        ("create", "--name=x"),
+        ("list",),
+        ("show", "7Fq2Lm9XcT0a"),
+        ("revoke", "7Fq2Lm9XcT0a"),
+    ],
+    ids=lambda args: args[0],
+)
+def test_a_database_that_does_not_answer_is_one_line(args):
+    with connection.execute_wrapper(away), pytest.raises(CommandError) as error:
+        run(*args)
+
+    assert str(error.value) == "The database says: connection failed: Is the server running?"
+    assert error.value.returncode == 1
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("args", [("create", "--name=x"), ("list",)], ids=lambda args: args[0])
+def test_several_owners_by_one_text_are_one_line(args, settings):
+    settings.APIKEYS_POLICY = "tests.test_command.CrowdedPolicy"
+
+    with pytest.raises(CommandError) as error:
+        run(*args, "--owner=ann")
+
+    assert str(error.value) == "There are several owners 'ann': name one by its id."
+    assert APIKey.objects.count() == 0
+
+
 def test_pattern_is_the_one_of_the_contract(settings):
     assert run("pattern")[0] == r"\brak_(?:live|test)_[0-9A-Za-z]{12}_[0-9A-Za-z]{49}\b" + "\n"
 
@@ -262,3 +307,13 @@ def test_exit_code_of_a_failed_action():
     assert result.returncode == 1
     assert result.stderr.splitlines()[-1] == "CommandError: scopes: Unknown scope: 'nope:read'."
     assert result.stdout == ""
+
+
+@pytest.mark.parametrize(
+    "args", [["show", "\udcff"], ["revoke", "\udcff"], ["list", "--owner=\udcff"]]
+)
+def test_bytes_that_are_no_text_are_said_in_one_line(db, args):
+    with pytest.raises(CommandError) as raised:
+        run(*args)
+
+    assert "\n" not in str(raised.value)

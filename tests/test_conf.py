@@ -17,6 +17,16 @@ class OtherHasher(HMACHasher):
     """What a host might name in APIKEYS_HASHER."""
 
 
+class NeedyHasher(HMACHasher):
+    def __init__(self):
+        """Takes no peppers."""
+
+
+class NeedyPolicy(BasePolicy):
+    def __init__(self, site):
+        """Wants more than it is given."""
+
+
 class OtherPolicy(BasePolicy):
     """What a host might name in APIKEYS_POLICY."""
 
@@ -175,6 +185,17 @@ def test_bad_path_is_answered_with_the_name_of_the_setting(settings, name, path)
     setattr(settings, f"APIKEYS_{name}", path)
 
     with pytest.raises(ImproperlyConfigured, match=rf"^APIKEYS_{name}\b"):
+        getattr(conf, name.lower())
+
+
+@pytest.mark.parametrize(
+    ("name", "path"),
+    [("HASHER", "tests.test_conf.NeedyHasher"), ("POLICY", "tests.test_conf.NeedyPolicy")],
+)
+def test_what_cannot_be_made_is_answered_with_the_name_of_the_setting(settings, name, path):
+    setattr(settings, f"APIKEYS_{name}", path)
+
+    with pytest.raises(ImproperlyConfigured, match=rf"^APIKEYS_{name}: '{path}' cannot be made"):
         getattr(conf, name.lower())
 
 

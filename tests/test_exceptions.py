@@ -139,7 +139,7 @@ class TestRefused:
         [
             KeyRefused("revoked_key", "7Fq2"),
             AddressNotAllowed("7Fq2"),
-            InsufficientScope(["jobs:read"], "7Fq2"),
+            InsufficientScope(["jobs:read"], public_id="7Fq2"),
         ],
         ids=repr,
     )
@@ -167,7 +167,7 @@ class TestInsufficientScope:
         error = InsufficientScope(None)
 
         assert error.required is None
-        assert "required_scopes or scope_resource" in error.message
+        assert "required_scopes, scope_resource or" in error.message
         assert "HasScope(…) in permission_classes" in error.message
 
 

@@ -14,12 +14,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import got_request_exception
 from django.db import connection
 
 import django_apikeys
 from django_apikeys import credentials, services, verification
 from django_apikeys.actors import Actor
+from django_apikeys.conf import conf
 from django_apikeys.exceptions import APIKeyError
 from django_apikeys.keys import format as secret_format
 from django_apikeys.keys.format import ALPHABET, checksum
@@ -394,7 +396,6 @@ def test_step_of_verification_that_raises_shows_nothing(step, issued, client, ra
 STEPS_OF_CREATE = {
     "APIKeyViewSet.create",
     "services.create_key",
-    "services._insert",
     "services._record",
     "services._announce",
     "services._transaction",
@@ -423,6 +424,10 @@ def foreseen(as_user, monkeypatch):
     foretold = random.Random(5)  # noqa: S311 - the same
     public_id = "".join(foretold.choice(ALPHABET) for _ in range(12))
     return f"rak_live_{public_id}_{''.join(foretold.choice(ALPHABET) for _ in range(43))}000000"
+
+
+def test_steps_that_are_listed_are_there():
+    assert {*STEPS_OF_VERIFICATION, *STEPS_OF_CREATE} <= set(map(label, STEPS))
 
 
 def test_secret_is_foreseen(foreseen, as_user):
@@ -482,3 +487,32 @@ def test_error_page_shows_variables_of_ours(issued, client):
         page = client.get("/customers/", headers=bearer(issued.secret)).content.decode()
 
     assert "&lt;Secret ***&gt;" in page
+
+
+# --- Where a setting is wrong -------------------------------------------------------------
+
+PEPPER = "a pepper that nobody may see"
+
+
+@pytest.mark.parametrize("name", ["PEPPERS", "PEPPER_CURRENT", "hasher"])
+@pytest.mark.parametrize(
+    "peppers",
+    [
+        pytest.param([PEPPER], id="list"),
+        pytest.param(PEPPER, id="text"),
+        pytest.param({1: PEPPER}, id="number for an id"),
+        pytest.param({"a b": PEPPER}, id="space in the id"),
+        pytest.param({"a": PEPPER.encode()}, id="bytes"),
+        pytest.param({"a": PEPPER, "b": ""}, id="empty beside it"),
+    ],
+)
+def test_pepper_that_is_set_wrongly_is_in_no_frame(name, peppers, settings):
+    settings.APIKEYS_PEPPERS = peppers
+
+    with pytest.raises(ImproperlyConfigured) as error:
+        getattr(conf, name)
+
+    shown = dict(variables(error.value))
+    assert "conf.py:PEPPERS:problem" in shown
+    assert [where for where, value in shown.items() if PEPPER in repr(value)] == []
+    assert PEPPER not in str(error.value)

@@ -80,3 +80,9 @@ def test_an_empty_email_is_no_user_name():
     owner = {"email": "", "is_active": True, "username": "ann"}
 
     assert UserPolicy().basic_usernames(owner) == ["ann"]
+
+
+def test_a_user_name_that_is_a_number_stands_beside_a_secret_as_text():
+    owner = {"is_active": True, "username": 4711}
+
+    assert UserPolicy().basic_usernames(owner) == ["4711"]

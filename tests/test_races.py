@@ -4,6 +4,7 @@ import threading
 import time
 import uuid
 from contextlib import contextmanager
+from datetime import UTC, datetime
 
 import pytest
 from django.db import connection, connections, transaction
@@ -196,6 +197,23 @@ def test_second_of_two_first_uses_keeps_the_first(issued, rf):
 
     assert other.error is None
     assert APIKeySecret.objects.get(key=issued.key).first_used_at == first
+
+
+def test_first_use_of_an_open_transaction_is_waited_for_by_no_other(issued, rf):
+    """As under ATOMIC_REQUESTS, where it stays open until the view has answered."""
+    request = rf.get("/", headers=bearer(issued.secret))
+    moment = datetime(2026, 11, 20, 10, 37, tzinfo=UTC)
+
+    def second():
+        with transaction.atomic():
+            return verification.verify(request)
+
+    with meanwhile(second, waits=False) as other:
+        verification.verify(request, now=moment)
+
+    assert other.error is None
+    assert other.result.key_id == issued.key.pk
+    assert APIKeySecret.objects.get(key=issued.key).first_used_at == moment
 
 
 def test_delete_that_waits_for_a_revoke_keeps_its_reason(key):

@@ -51,6 +51,21 @@ def last_event():
     return APIKeyEvent.objects.latest("id")
 
 
+def savepoints(queries):
+    return sum(query["sql"].startswith("SAVEPOINT") for query in queries)
+
+
+def no_more_than(count):
+    """A database that answers *count* statements: a loop without an end fails."""
+    left = iter(range(count))
+
+    def wrapper(execute, sql, params, many, context):
+        assert next(left, None) is not None, "There is no end to it."
+        return execute(sql, params, many, context)
+
+    return connection.execute_wrapper(wrapper)
+
+
 def in_an_hour():
     return timezone.now() + timedelta(hours=1)
 
@@ -156,25 +171,26 @@ def test_same_id_twice_is_a_conflict(issue):
     assert APIKeySecret.objects.count() == APIKeyEvent.objects.count() == 1
 
 
-def test_same_id_at_the_same_moment_is_a_conflict(issue, monkeypatch):
-    id_ = uuid.uuid4()
-    issue(id=id_)
-    monkeypatch.setattr("django_apikeys.models.APIKeyQuerySet.exists", lambda keys: False)
+def test_savepoint_is_for_an_id_that_may_be_taken(issue):
+    with CaptureQueriesContext(connection) as without:
+        issue()
+    with CaptureQueriesContext(connection) as with_id:
+        issue(id=uuid.uuid4())
 
-    with pytest.raises(Conflict):
-        issue(id=id_)
+    assert savepoints(without) == 1
+    assert savepoints(with_id) == 2
+    assert len(without) == len(with_id) - 2
 
-    assert APIKey.objects.count() == 1
 
-
-def test_other_breach_of_integrity_is_no_conflict(issue, monkeypatch):
+@pytest.mark.parametrize("id_", [None, uuid.uuid4()], ids=["without an id", "with an id"])
+def test_other_breach_of_integrity_is_no_conflict(issue, monkeypatch, id_):
     def save(key, **options):
         raise IntegrityError("Another constraint.")
 
     monkeypatch.setattr(APIKey, "save", save)
 
     with pytest.raises(IntegrityError, match=r"Another constraint\."):
-        issue()
+        issue(id=id_)
 
 
 # --- Bad input ----------------------------------------------------------------------------
@@ -622,6 +638,28 @@ def test_cascade_of_a_revoked_key_still_reaches_its_offspring(issued):
     assert child.revoked_at is not None
 
 
+def test_cascade_ends_where_a_key_made_itself(issued):
+    APIKey.objects.filter(pk=issued.key.pk).update(created_by_key=issued.key)
+
+    with no_more_than(50):
+        services.revoke_key(key=issued.key, cascade=True)
+
+    assert row(issued).revoked_at is not None
+    assert APIKeyEvent.objects.filter(type="revoked").count() == 1
+
+
+def test_cascade_ends_where_keys_made_each_other(issued):
+    child = APIKeyFactory(created_by_key=issued.key)
+    grandchild = APIKeyFactory(created_by_key=child)
+    APIKey.objects.filter(pk=issued.key.pk).update(created_by_key=grandchild)
+
+    with no_more_than(50):
+        services.revoke_key(key=issued.key, cascade=True)
+
+    assert not APIKey.objects.filter(revoked_at=None).exists()
+    assert APIKeyEvent.objects.filter(type="revoked").count() == 3
+
+
 # --- delete_key ---------------------------------------------------------------------------
 
 
@@ -669,6 +707,19 @@ def test_first_use_is_the_first_alone(issued):
     secret.refresh_from_db()
     assert secret.first_used_at == first
     assert APIKeyEvent.objects.count() == 1
+
+
+def test_first_use_in_a_transaction_is_the_first_alone_where_locked_rows_are_skipped(
+    issued, monkeypatch
+):
+    """What PostgreSQL and MySQL are told; that nobody waits is in test_races."""
+    monkeypatch.setattr(connection.features, "has_select_for_update_skip_locked", True)
+    first, second = timezone.now(), in_an_hour()
+
+    for moment in (first, second):
+        services.mark_first_use(issued.key.current_secret.pk, moment)
+
+    assert APIKeySecret.objects.get().first_used_at == first
 
 
 # --- Signals ------------------------------------------------------------------------------

@@ -7,7 +7,9 @@ import pytest
 from asgiref.sync import async_to_sync
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import AnonymousUser, Permission
+from django.test.utils import isolate_apps
 
+from django_apikeys import users
 from django_apikeys.keys.grants import Grant
 from django_apikeys.policy import UserPolicy
 from django_apikeys.users import APIKeyUser, LazyUser, request_user
@@ -212,6 +214,22 @@ class TestRequestUser:
 
         assert type(found) is LazyUser
         assert found == user
+
+    def test_is_the_owner_where_the_model_is_a_proxy_of_users(self, user, settings, monkeypatch):
+        with isolate_apps("django.contrib.auth") as apps:
+
+            class Person(get_user_model()):
+                class Meta:
+                    app_label = "auth"
+                    proxy = True
+
+        settings.APIKEYS_OWNER_MODEL = "auth.Person"
+        monkeypatch.setattr(users, "apps", apps)
+
+        found = request_user(replace(GRANT, owner_id=user.pk, loader=UserLoader()))
+
+        assert apps.get_model("auth.Person") is Person
+        assert type(found) is LazyUser
 
     def test_is_an_api_key_user_for_a_key_of_the_project(self):
         assert request_user(GRANT) == APIKeyUser(GRANT)

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from asgiref.sync import async_to_sync
 from django.db import OperationalError, connection, connections
+from django.db.models import Manager
 from django.test import RequestFactory
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
@@ -35,6 +36,13 @@ INVALID_TOKEN = (
 )
 INVALID_REQUEST = 'Bearer realm="api", error="invalid_request"'
 INVALID_KEY_BODY = {"detail": "Invalid or expired API key.", "code": "invalid_key"}
+
+
+class HidingManager(Manager):
+    """As those have it that leave out what was deleted softly."""
+
+    def get_queryset(self):
+        return super().get_queryset().none()
 
 
 def forge(public_id, environment="live"):
@@ -120,6 +128,16 @@ def listening(signal):
         yield received
     finally:
         signal.disconnect(receiver)
+
+
+@pytest.fixture
+def nothing_said(monkeypatch):
+    """As after a minute: nothing was logged of late."""
+    monkeypatch.setattr(logs, "_said_at", {})
+
+
+def said(caplog):
+    return [record.message for record in caplog.records if record.name == "django_apikeys"]
 
 
 def verbs(queries):
@@ -358,7 +376,7 @@ def test_missing_scope(issue, client):
     )
     assert response.headers["Cache-Control"] == "no-store"
     assert response.json() == {
-        "detail": "This API key lacks a scope: jobs:read, jobs:write.",
+        "detail": "This API key lacks a scope: jobs:write.",
         "code": "insufficient_scope",
     }
 
@@ -372,8 +390,8 @@ def test_view_that_declares_nothing(issued, client):
     )
     assert response.json() == {
         "detail": (
-            "This view is not open to API keys. Its developer opens it by declaring "
-            "required_scopes or scope_resource, or HasScope(…) in permission_classes."
+            "This is not open to API keys: the view declares no scopes for it. Its developer "
+            "does so by required_scopes, scope_resource or HasScope(…) in permission_classes."
         ),
         "code": "insufficient_scope",
     }
@@ -417,6 +435,7 @@ def test_stored_address_list_that_cannot_be_read_lets_nobody_in(stored, issued, 
     assert response.json()["code"] == "address_not_allowed"
 
 
+@pytest.mark.usefixtures("nothing_said")
 def test_database_down(issued, client, caplog):
     with refuse("SELECT"):
         response = client.get("/customers/", headers=bearer(issued.secret))
@@ -429,8 +448,36 @@ def test_database_down(issued, client, caplog):
         "detail": "API keys cannot be verified at the moment. Try again later.",
         "code": "unavailable",
     }
-    assert [record.message for record in caplog.records if record.name == "django_apikeys"] == [
-        "The database did not answer for an API key."
+    assert said(caplog) == ["The database did not answer for an API key."]
+
+
+@pytest.mark.usefixtures("nothing_said")
+def test_database_that_stays_down_is_one_record_a_minute(issued, client, caplog):
+    with refuse("SELECT"), caplog.at_level(logging.ERROR, "django_apikeys"):
+        client.get("/customers/", headers=bearer(issued.secret))
+        client.get("/customers/", headers=bearer(issued.secret))
+        within_the_minute = said(caplog)
+        logs._said_at["look-up"] -= 60
+        client.get("/customers/", headers=bearer(issued.secret))
+
+    assert within_the_minute == ["The database did not answer for an API key."]
+    assert said(caplog) == within_the_minute * 2
+    assert "OperationalError" in caplog.text
+
+
+@pytest.mark.usefixtures("nothing_said")
+@pytest.mark.django_db(transaction=True)
+def test_trouble_of_another_kind_is_logged_within_the_minute(issued, client, caplog):
+    with caplog.at_level(logging.ERROR, "django_apikeys"):
+        with refuse("SELECT"):
+            client.get("/customers/", headers=bearer(issued.secret))
+        with refuse("UPDATE"):
+            client.get("/customers/", headers=bearer(issued.secret))
+            client.get("/customers/", headers=bearer(issued.secret))
+
+    assert said(caplog) == [
+        "The database did not answer for an API key.",
+        "The first use of an API key could not be noted.",
     ]
 
 
@@ -594,6 +641,7 @@ def test_first_use_is_not_marked_by_a_refusal(issued, client):
     assert APIKeySecret.objects.get(key=issued.key).first_used_at is None
 
 
+@pytest.mark.usefixtures("nothing_said")
 @pytest.mark.django_db(transaction=True)
 def test_first_use_that_cannot_be_noted_costs_nothing_outside_of_a_transaction(
     issued, client, caplog
@@ -770,10 +818,8 @@ def test_pepper_that_is_named_current_makes_new_digests(issue, client, settings)
     assert issued.key.current_secret.digest.startswith("hmac-sha256$2025$")
 
 
-def test_pepper_that_is_gone_is_refused_with_one_error_a_minute(
-    issued, client, settings, caplog, monkeypatch
-):
-    monkeypatch.setattr(logs, "_said_at", {})
+@pytest.mark.usefixtures("nothing_said")
+def test_pepper_that_is_gone_is_refused_with_one_error_a_minute(issued, client, settings, caplog):
     pepper = issued.key.current_secret.digest.split("$")[1]
     settings.SECRET_KEY = "another"
 
@@ -938,6 +984,17 @@ def test_verify_marks_the_first_use_at_now(issued, rf):
     assert APIKeySecret.objects.get(key=issued.key).first_used_at == moment
 
 
+def test_owner_is_loaded_whom_the_default_manager_hides(issued, user, rf, monkeypatch):
+    """As a foreign key has it."""
+    grant = verification.verify(rf.get("/", headers=bearer(issued.secret)))
+    hiding = HidingManager()
+    hiding.model = type(user)
+    monkeypatch.setattr(type(user)._meta, "default_manager", hiding)
+
+    assert not type(user)._default_manager.exists()
+    assert grant.owner == user
+
+
 # --- key_refused --------------------------------------------------------------------------
 
 
@@ -963,6 +1020,24 @@ def test_key_refused_says_code_key_and_address(defect, code, issued, client):
             "public_id": issued.secret.split("_")[2],
             "address": "198.51.100.7",
         }
+    ]
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        pytest.param(lambda text: bearer(forge(text.split("_")[2])), id="wrong-digest"),
+        pytest.param(lambda text: basic("bob", text), id="wrong-user-name"),
+    ],
+)
+def test_key_refused_names_the_key_whose_secret_is_wrong(headers, issued, client):
+    """A receiver may count them; the answer does not tell that there is such a key."""
+    with listening(signals.key_refused) as received:
+        response = client.get("/customers/", headers=headers(issued.secret))
+
+    assert response.json() == INVALID_KEY_BODY
+    assert [(facts["code"], facts["public_id"]) for facts in received] == [
+        ("invalid_key", issued.secret.split("_")[2])
     ]
 
 

@@ -56,6 +56,19 @@ def _printable(name: object) -> str:
     return str(name).encode(errors="backslashreplace").decode()
 
 
+class _Text(serializers.CharField):
+    # DRF's takes numbers too, and 1e400 for the text "inf".
+    def to_internal_value(self, data: Any) -> str:
+        if not isinstance(data, str):
+            self.fail("invalid")
+        return super().to_internal_value(data)
+
+
+class _Identifier(serializers.Field[Any, Any, Any, Any]):
+    def to_internal_value(self, data: Any) -> Any:
+        return data
+
+
 class _Switch(serializers.BooleanField):
     # A form that leaves it out says nothing; DRF takes that for False.
     default_empty_html = empty
@@ -84,19 +97,19 @@ class KeyInput(StrictSerializer):
         "rotation_due_at",
     )
 
-    name = serializers.CharField(validators=_rules(validation.clean_name))
-    description = serializers.CharField(
+    name = _Text(validators=_rules(validation.clean_name))
+    description = _Text(
         required=False, allow_blank=True, validators=_rules(validation.clean_description)
     )
     scopes = serializers.ListField(
-        required=False, child=serializers.CharField(), validators=_rules(validation.clean_scopes)
+        required=False, child=_Text(), validators=_rules(validation.clean_scopes)
     )
     allowed_ips = serializers.ListField(
         required=False,
-        child=serializers.CharField(),
+        child=_Text(),
         validators=_rules(validation.clean_allowed_ips),
     )
-    rate_limit = serializers.CharField(
+    rate_limit = _Text(
         required=False,
         allow_null=True,
         allow_blank=True,
@@ -111,18 +124,16 @@ class KeyInput(StrictSerializer):
     def get_fields(self) -> dict[str, serializers.Field[Any, Any, Any, Any]]:
         fields = super().get_fields()
         fields["name"].required = conf.REQUIRE_NAME
-        cast("serializers.CharField", fields["name"]).allow_blank = not conf.REQUIRE_NAME
+        cast("_Text", fields["name"]).allow_blank = not conf.REQUIRE_NAME
         return fields
 
 
 class NewKeyInput(KeyInput):
     """The settings of a key that is to be made; the view finds its ``owner``."""
 
-    environment = serializers.CharField(
-        required=False, validators=_rules(validation.clean_environment)
-    )
+    environment = _Text(required=False, validators=_rules(validation.clean_environment))
     # A function: DRF copies the defaults of fields, and the copy of an object is another.
-    owner = serializers.JSONField(default=cast("Any", lambda: UNSAID), allow_null=True)
+    owner = _Identifier(default=cast("Any", lambda: UNSAID), allow_null=True)
 
     def validate_owner(self, value: Any) -> Any:
         return self.context["view"].find_owner(value)
@@ -137,7 +148,5 @@ class ChangedKeyInput(KeyInput):
 class RevokeInput(StrictSerializer):
     """Why a key is revoked, and whether those made through it are too."""
 
-    reason = serializers.CharField(
-        required=False, allow_blank=True, validators=_rules(validation.clean_reason)
-    )
+    reason = _Text(required=False, allow_blank=True, validators=_rules(validation.clean_reason))
     cascade = _Switch(required=False)

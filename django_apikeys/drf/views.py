@@ -13,6 +13,7 @@ from rest_framework.decorators import action
 from rest_framework.exceptions import NotFound, ParseError, ValidationError
 from rest_framework.permissions import BasePermission
 from rest_framework.response import Response
+from rest_framework.settings import api_settings
 from rest_framework.views import APIView
 from rest_framework.viewsets import GenericViewSet
 
@@ -108,6 +109,7 @@ class APIKeyViewSet(ManagementView, GenericViewSet[APIKey]):
         return key
 
     def list(self, request: Request) -> Response:
+        self._refuse_unknown_filters()
         now = timezone.now()
         page = self.paginate_queryset(self.filter_queryset(self.get_queryset()))
         return self.get_paginated_response([key_as_dict(key, now) for key in page or ()])
@@ -122,7 +124,9 @@ class APIKeyViewSet(ManagementView, GenericViewSet[APIKey]):
         owner = fields.pop("owner")
         self.authority.require_grantable(fields.get("scopes", ()), owner)
         issued = services.create_key(owner=owner, actor=self._actor(), **fields)
-        body = {**key_as_dict(issued.key, timezone.now()), "secret": issued.secret}
+        # As it is listed, which takes no query for each of its parts.
+        key = APIKey.objects.listed().filter(pk=issued.key.pk).first() or issued.key
+        body = {**key_as_dict(key, timezone.now()), "secret": issued.secret}
         return Response(body, status=status.HTTP_201_CREATED)
 
     def partial_update(self, request: Request, pk: str) -> Response:
@@ -150,6 +154,14 @@ class APIKeyViewSet(ManagementView, GenericViewSet[APIKey]):
         except RecursionError as error:
             raise ParseError(_("The body is nested too deeply.")) from error
         return dict(data.validated_data)
+
+    def _refuse_unknown_filters(self) -> None:
+        # One that is misspelt would list every key, and a script would revoke them all.
+        filters = APIKeyFilter.get_filters()  # type: ignore[no-untyped-call]  # of the stubs
+        known = {*filters, "page", "limit", api_settings.URL_FORMAT_OVERRIDE}
+        unknown = [name for name in self.request.query_params if name not in known]
+        if unknown:
+            raise ValidationError({name: [_("There is no such filter.")] for name in unknown})
 
     def _permitted(self, action_: Action) -> APIKey:
         """Return the key of the path, once the policy has allowed *action_* with it."""

@@ -5,7 +5,7 @@ import json
 import pytest
 from django.contrib.auth import get_user_model
 from rest_framework import serializers
-from rest_framework.exceptions import ValidationError
+from rest_framework.exceptions import APIException, ValidationError
 from rest_framework.generics import ListAPIView
 from rest_framework.permissions import AllowAny
 from rest_framework.response import Response
@@ -169,6 +169,20 @@ def test_bug_is_not_handled(client):
 
     assert response.status_code == 500
     assert b'"error"' not in response.content
+
+
+@pytest.mark.parametrize(
+    ("status", "name"),
+    [(413, "CONTENT_TOO_LARGE"), (414, "URI_TOO_LONG"), (422, "UNPROCESSABLE_CONTENT")],
+)
+def test_name_of_a_status_is_the_same_on_every_python(status, name):
+    error = APIException()
+    error.status_code = status
+
+    response = exception_handler(error, {})
+
+    assert response.status_code == status
+    assert response.data["error"]["code"] == name
 
 
 def test_bug_is_none_of_its_business():

@@ -1227,3 +1227,41 @@ def test_browsable_api_shows_the_page(tail, issued, as_user, monkeypatch):
 
     assert response.status_code == 200
     assert issued.key.masked in response.content.decode()
+
+
+INVISIBLE = {
+    "zero width": "\u200b",
+    "right to left": "\u202eyek",
+    "isolate": "a\u2066b",
+    "line separator": "a\u2028b",
+    "no-break space": "\u00a0",
+    "C1 control": "a\x85b",
+}
+
+
+@pytest.mark.parametrize("name", INVISIBLE.values(), ids=INVISIBLE.keys())
+def test_a_name_that_shows_nothing_or_another_name_is_400(as_user, name):
+    response = as_user.post("/api/keys/", {"name": name})
+
+    assert response.status_code == 400
+    assert list(response.json()) == ["name"]
+
+
+@pytest.mark.parametrize(
+    "name", ["Schlüssel", "密钥", "\u0645\u06cc\u200c\u0645", "🔑 👩\u200d💻"]
+)
+def test_a_name_may_be_in_any_script(as_user, name):
+    response = as_user.post("/api/keys/", {"name": name})
+
+    assert response.status_code == 201
+    assert response.json()["name"] == name
+
+
+@pytest.mark.parametrize("value", [1, 1.5, 1e400, True])
+@pytest.mark.parametrize("field", ["name", "description", "environment", "rate_limit"])
+def test_a_number_is_no_text(as_user, field, value):
+    body = json.dumps({"name": "x", field: value})
+
+    response = as_user.generic("POST", "/api/keys/", body, content_type="application/json")
+
+    assert response.status_code == 400

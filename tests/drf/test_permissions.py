@@ -11,8 +11,8 @@ from tests.conftest import bearer
 from tests.factories import UserFactory
 
 UNDECLARED = (
-    "This view is not open to API keys. Its developer opens it by declaring "
-    "required_scopes or scope_resource, or HasScope(…) in permission_classes."
+    "This is not open to API keys: the view declares no scopes for it. Its developer "
+    "does so by required_scopes, scope_resource or HasScope(…) in permission_classes."
 )
 
 
@@ -221,6 +221,25 @@ def test_allowing_undeclared_views_opens_no_action_that_is_not_listed(call, sett
     response = call("delete", "/by-action/", "*")
 
     assert response.status_code == 403
+
+
+@pytest.mark.parametrize(
+    "declare",
+    [
+        pytest.param(lambda scopes: scopes, id="alone"),
+        pytest.param(lambda scopes: {"GET": scopes}, id="by method"),
+    ],
+)
+def test_generator_declares_nothing_however_often_it_is_asked(declare, issue, rf):
+    """One that is used up would open the view from the second request on."""
+    required = declare(scope for scope in ["jobs:read"])
+    view = views.Open.as_view(required_scopes=required)
+    headers = bearer(issue(scopes=["*"]).secret)
+
+    responses = [view(rf.get("/", headers=headers)) for _ in range(2)]
+
+    assert [response.status_code for response in responses] == [403, 403]
+    assert [response.data["detail"] for response in responses] == [UNDECLARED] * 2
 
 
 # --- HasScope and HasAPIKey alone ---------------------------------------------------------

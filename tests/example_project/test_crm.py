@@ -217,6 +217,15 @@ def test_half_of_a_character_is_not_stored(program):
     assert set(answer.json()["error"]["fields"]) == {"name"}
 
 
+def test_json_that_is_nested_too_deeply_is_400(program):
+    body, content_type = "[" * 100_000, "application/json"
+
+    answer = program("customers:write").generic("POST", "/api/v1/customers/", body, content_type)
+
+    assert answer.status_code == 400
+    assert answer.json()["error"]["message"] == "The body is nested too deeply."
+
+
 @pytest.mark.parametrize("amount", ["-1", "NaN", "Infinity", "1e400", "0.001", "a"])
 def test_an_amount_is_a_sum_of_money(amount, program, customer):
     body = {"customer": customer.pk, "number": "1", "amount": amount}
@@ -414,3 +423,18 @@ def test_rows_are_listed_by_the_customer_of_the_same_organisation(
     answer = program(f"{resource}:read").get(f"/api/v1/{resource}/?customer={customer.pk}")
 
     assert [row["id"] for row in answer.json()["data"]] == [mine.pk]
+
+
+@pytest.mark.parametrize("resource", ["jobs", "invoices"])
+def test_the_customer_of_another_organisation_is_as_one_that_does_not_exist(
+    resource, program, colleague, globex
+):
+    theirs = FACTORIES[resource].create(organisation=globex).customer
+    path = f"/api/v1/{resource}/?customer="
+
+    for caller in (program(f"{resource}:read"), colleague):
+        of_theirs, of_nobody = caller.get(f"{path}{theirs.pk}"), caller.get(f"{path}999999")
+
+        assert of_theirs.status_code == of_nobody.status_code == 400
+        assert of_theirs.json() == of_nobody.json()
+        assert set(of_theirs.json()["error"]["fields"]) == {"customer"}

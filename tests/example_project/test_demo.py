@@ -1,6 +1,7 @@
 """``manage.py demo``: filling, telling, serving, and the story of a key."""
 
 import json
+import socket
 import subprocess
 from contextlib import ExitStack, contextmanager
 from http.client import HTTPMessage
@@ -365,3 +366,15 @@ def test_an_answer_that_is_not_expected_says_what_came(status, reason, message):
 @pytest.mark.parametrize("last", ["0", "a"])
 def test_a_typing_error_differs_in_the_last_character(last):
     assert story._mistyped(f"rak_{last}") != f"rak_{last}"
+
+
+def test_a_port_that_is_taken_is_said_before_anything_is_made(db):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+
+        with pytest.raises(CommandError, match=f"Port {port} is taken"):
+            call_command("demo", "--serve", f"127.0.0.1:{port}")
+
+    assert APIKey.objects.count() == 0

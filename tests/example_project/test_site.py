@@ -125,6 +125,28 @@ def test_a_forgotten_slash_is_still_added(browser):
     assert (answer.status_code, answer["Location"]) == (301, "/api/v1/customers/")
 
 
+@pytest.mark.parametrize("debug", [False, True])
+@pytest.mark.parametrize("method", ["post", "patch", "delete"])
+def test_a_forgotten_slash_is_said_where_a_redirect_would_lose_the_method(
+    method, debug, browser, settings
+):
+    settings.DEBUG = debug
+
+    answer = getattr(browser, method)("/api/v1/keys/self")
+
+    assert answer.status_code == 404
+    assert answer.json()["error"]["message"] == (
+        "A slash is missing at the end: /api/v1/keys/self/"
+    )
+
+
+def test_an_unknown_address_asks_for_no_csrf_token():
+    """A program that calls it with a key is told 404 in the envelope."""
+    answer = Client(enforce_csrf_checks=True).post("/api/v1/nothing/")
+
+    assert (answer.status_code, answer.json()["error"]["code"]) == (404, "NOT_FOUND")
+
+
 def test_an_unknown_host_is_400_in_the_envelope(browser):
     answer = browser.get("/api/v1/customers/", headers={"Host": "evil.example"})
 

@@ -168,7 +168,7 @@ def _owner(text: str | None) -> Any:
         return None
     try:
         return conf.policy.find_owner(text)
-    except ObjectDoesNotExist as error:
+    except (ObjectDoesNotExist, UnicodeEncodeError) as error:
         raise CommandError(f"There is no owner {text!r}.") from error
     except MultipleObjectsReturned as error:
         raise CommandError(f"There are several owners {text!r}: name one by its id.") from error
@@ -179,10 +179,12 @@ def _key(text: str) -> APIKey:
     try:
         key = keys.filter(pk=UUID(text)).first()
     except ValueError:
-        key = keys.filter(secrets__public_id=text).first()
+        key = keys.filter(secrets__public_id=text).first() if text.isalnum() else None
     if key is None:
         # Not echoed: what was pasted may be a secret.
-        raise CommandError("There is no key with this id or public id.")
+        raise CommandError(
+            "There is no key with this id or public id (the part of a secret before its last _)."
+        )
     return key
 
 

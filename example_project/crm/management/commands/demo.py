@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import sys
 from io import TextIOWrapper
 from typing import Any
@@ -43,6 +44,8 @@ class Command(BaseCommand):
         if options["check"]:
             self._check()
             return
+        if options["serve"]:
+            _require_free(options["serve"])
         self._fill(options["serve"] or ADDRPORT, as_json=options["json"])
         if options["serve"]:
             # The server has things to say too: where JSON is read, elsewhere.
@@ -81,3 +84,13 @@ class Command(BaseCommand):
     def _say(self, line: str) -> None:
         self.stdout.write(line)
         self.stdout.flush()
+
+
+def _require_free(addrport: str) -> None:
+    # Before anything is made: runserver says it only after the key was printed.
+    host, _, port = addrport.rpartition(":")
+    with socket.socket() as probe:
+        if probe.connect_ex((host or HOST, int(port) if port.isdigit() else 0)) == 0:
+            raise CommandError(
+                f"Port {port} is taken. Name another behind the command: -- {HOST}:8001"
+            )
