@@ -165,7 +165,7 @@ class APIKeyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # generic for th
                 "title": _("API key created"),
                 "opts": self.opts,
                 "key": obj.issued.key,  # type: ignore[attr-defined]  # of save_model
-                "secret": obj.issued.secret,  # type: ignore[attr-defined]
+                "secret": obj.issued.secret,  # type: ignore[attr-defined]  # the same
             },
         )
         response["Cache-Control"] = "no-store"

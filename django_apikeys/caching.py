@@ -32,4 +32,4 @@ def never_store(request: HttpRequest) -> None:
     ``Cache-Control: private`` says the same, but a decorator around the view may take
     it off again.
     """
-    request._cache_update_cache = False  # type: ignore[attr-defined]
+    request._cache_update_cache = False  # type: ignore[attr-defined]  # the middleware sets it

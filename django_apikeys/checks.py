@@ -103,6 +103,6 @@ def check_views(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     """E002, W003, W004: see ``drf.checks``, which is loaded when there is something to check."""
     if not apps.is_installed("rest_framework"):
         return []
-    from django_apikeys.drf.checks import view_findings  # noqa: PLC0415
+    from django_apikeys.drf.checks import view_findings  # noqa: PLC0415 - as said
 
     return view_findings()

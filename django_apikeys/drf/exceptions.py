@@ -53,7 +53,7 @@ def exception_handler(exc: Exception, context: Mapping[str, Any]) -> Response | 
     """
     # Late: rest_framework.views loads the authentication classes of the settings, and
     # those need this module.
-    from rest_framework.views import exception_handler as default_handler  # noqa: PLC0415
+    from rest_framework.views import exception_handler as default_handler  # noqa: PLC0415 - as said
 
     response = default_handler(exc, context)  # type: ignore[arg-type]  # a dict, always
     if response is None:
