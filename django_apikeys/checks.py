@@ -8,13 +8,16 @@ from django.apps import apps
 from django.contrib.auth import get_user_model
 from django.core.checks import CheckMessage, Error, Warning  # noqa: A004 - Django's own names
 from django.core.exceptions import FieldError, ImproperlyConfigured
+from django.db import Error as DatabaseTrouble
+from django.db import router
 
 from django_apikeys.conf import Configuration, conf, unknown_settings
+from django_apikeys.models import APIKey, count_by_pepper
 from django_apikeys.policy import UserPolicy
 
 
 def check_settings(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
-    """E001: a setting that cannot be used. W001: open views. W005: an unknown setting."""
+    """E001, E004, W001, W005: what is wrong with the settings themselves."""
     findings: list[CheckMessage] = []
     for name, attribute in vars(Configuration).items():
         if not isinstance(attribute, property):
@@ -28,7 +31,7 @@ def check_settings(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
             # One setting may be read by several properties.
             if finding not in findings:
                 findings.append(finding)
-    return (findings or _undeclared_views()) + _unknown_settings()
+    return (findings or _undeclared_views() + _wildcard_proxies()) + _unknown_settings()
 
 
 def check_policy(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
@@ -65,6 +68,19 @@ def _undeclared_views() -> list[CheckMessage]:
             "Views that declare no scopes are open to every API key.",
             hint='Remove APIKEYS_UNDECLARED_VIEWS = "allow" and set required_scopes on the views.',
             id="django_apikeys.W001",
+        )
+    ]
+
+
+def _wildcard_proxies() -> list[CheckMessage]:
+    wildcards = [text for text in conf.TRUSTED_PROXIES if text.strip().endswith("/0")]
+    if not wildcards:
+        return []
+    return [
+        Error(
+            f"APIKEYS_TRUSTED_PROXIES trusts everybody: {', '.join(wildcards)}.",
+            hint="Name the networks of your proxies: else any client can forge its address.",
+            id="django_apikeys.E004",
         )
     ]
 
@@ -106,3 +122,25 @@ def check_views(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     from django_apikeys.drf.checks import view_findings  # noqa: PLC0415 - as said
 
     return view_findings()
+
+
+def check_peppers(databases: Any = None, **kwargs: Any) -> list[CheckMessage]:
+    """W006: secrets whose pepper is gone. Asked with ``--database``."""
+    if router.db_for_write(APIKey) not in (databases or ()):
+        return []
+    try:
+        counts = count_by_pepper()
+    except DatabaseTrouble:
+        return []  # the tables are not there: migrate asks before it has made them
+    gone = {name: count for name, digest, count in counts if not conf.hasher.knows(digest)}
+    return [
+        Warning(
+            f"{count} secrets cannot be verified: the pepper {name!r} of their digests is gone.",
+            hint=(
+                "List it in APIKEYS_PEPPERS, or the SECRET_KEY it was derived from in "
+                "SECRET_KEY_FALLBACKS; or rotate these keys."
+            ),
+            id="django_apikeys.W006",
+        )
+        for name, count in gone.items()
+    ]

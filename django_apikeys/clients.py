@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from django_apikeys.keys.networks import parse_address
+from django_apikeys.conf import conf
+from django_apikeys.keys.networks import contains, parse_address
 
 if TYPE_CHECKING:
     from django.http import HttpRequest
 
     from django_apikeys.keys.networks import Address
+
+# More proxies than any request passes; what is further left was written by anybody.
+_MOST_HOPS = 32
 
 
 class ClientResolver(Protocol):
@@ -22,7 +26,26 @@ class ClientResolver(Protocol):
         """
 
 
-def remote_address(request: HttpRequest) -> Address | None:
-    """Return ``REMOTE_ADDR``; no header that a client could write is read."""
-    text = request.META.get("REMOTE_ADDR")
+def client_address(request: HttpRequest) -> Address | None:
+    """Return ``REMOTE_ADDR``, or behind APIKEYS_TRUSTED_PROXIES whom they forwarded for.
+
+    ``X-Forwarded-For`` is read from the right, where the nearest proxy wrote, past
+    those that are trusted and no further: what stands left of the first address that
+    is not trusted may be anybody's invention. It is read only where the connection
+    itself comes from a trusted proxy, so that whoever reaches the port directly can
+    write there what they like. A count of proxies could not tell the two apart.
+    """
+    proxies = conf.TRUSTED_PROXIES
+    address = _parsed(request.META.get("REMOTE_ADDR"))
+    if not proxies or address is None or not contains(proxies, address):
+        return address
+    forwarded = str(request.META.get("HTTP_X_FORWARDED_FOR", ""))
+    for hop in reversed(forwarded.rsplit(",", _MOST_HOPS)[-_MOST_HOPS:] if forwarded else []):
+        address = parse_address(hop)
+        if address is None or not contains(proxies, address):
+            return address
+    return address
+
+
+def _parsed(text: object) -> Address | None:
     return parse_address(text) if isinstance(text, str) else None

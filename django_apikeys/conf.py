@@ -18,6 +18,7 @@ from django_apikeys.keys import scopes as grammar
 from django_apikeys.keys.format import ENVIRONMENT_PATTERN, PREFIX_PATTERN
 from django_apikeys.keys.hashers import derive_pepper
 from django_apikeys.keys.masking import MaskedBytes, MaskedText
+from django_apikeys.keys.networks import normalise_network
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -97,10 +98,25 @@ class Configuration:
     @property
     def REQUIRE_NAME(self) -> bool:
         """Whether a new key needs a name."""
-        value = getattr(settings, "APIKEYS_REQUIRE_NAME", True)
-        if not isinstance(value, bool):
-            raise ImproperlyConfigured("APIKEYS_REQUIRE_NAME is True or False.")
+        return _switch("APIKEYS_REQUIRE_NAME", default=True)
+
+    @property
+    def TRUSTED_PROXIES(self) -> Sequence[str]:
+        """Networks of the proxies whose X-Forwarded-For is believed; default none."""
+        value = getattr(settings, "APIKEYS_TRUSTED_PROXIES", ())
+        if not isinstance(value, (list, tuple)):
+            raise ImproperlyConfigured("APIKEYS_TRUSTED_PROXIES is a list of networks.")
+        for network in value:
+            try:
+                normalise_network(network if isinstance(network, str) else "")
+            except ValueError as error:
+                raise ImproperlyConfigured(f"APIKEYS_TRUSTED_PROXIES: {error}") from error
         return value
+
+    @property
+    def REHASH(self) -> bool:
+        """Whether an old digest is rewritten with the current pepper on its next use."""
+        return _switch("APIKEYS_REHASH", default=True)
 
     @property
     def PEPPERS(self) -> Mapping[str, MaskedText]:
@@ -150,7 +166,7 @@ class Configuration:
     @property
     def client_resolver(self) -> ClientResolver:
         """APIKEYS_CLIENT_RESOLVER: the address that a request comes from."""
-        path = _text("APIKEYS_CLIENT_RESOLVER", "django_apikeys.clients.remote_address")
+        path = _text("APIKEYS_CLIENT_RESOLVER", "django_apikeys.clients.client_address")
         resolver: ClientResolver = _load("APIKEYS_CLIENT_RESOLVER", path)
         return resolver
 
@@ -159,6 +175,13 @@ def unknown_settings() -> list[str]:
     """Return the settings that begin as ours do and are none."""
     known = {f"APIKEYS_{name.upper()}" for name in vars(Configuration)}
     return [name for name in dir(settings) if name.startswith("APIKEYS_") and name not in known]
+
+
+def _switch(name: str, *, default: bool) -> bool:
+    value = getattr(settings, name, default)
+    if not isinstance(value, bool):
+        raise ImproperlyConfigured(f"{name} is True or False.")
+    return value
 
 
 def _text(name: str, default: str) -> str:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from django.conf import settings
 from django.db import models, router
-from django.db.models import Q
+from django.db.models import Count, Min, Q
+from django.db.models.functions import Left, Length
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
@@ -244,6 +245,21 @@ class APIKeySecret(models.Model):
     def masked(self) -> str:
         """What may be shown: ``rak_live_7Fq2…WtB2``."""
         return mask(self.prefix, self.key.environment, self.public_id, self.last_four)
+
+
+def count_by_pepper() -> list[tuple[str, str, int]]:
+    """Return each pepper that secrets which may still verify need.
+
+    As its name, a digest under it, and the number of these secrets.
+    """
+    secrets = APIKeySecret.objects.using(router.db_for_write(APIKeySecret))
+    alive = secrets.filter(slot__isnull=False, key__revoked_at=None)
+    # hmac-sha256$<pepper>$, without the 64 digits behind it.
+    by_head = alive.values(head=Left("digest", Length("digest") - 64)).order_by("head")
+    rows = by_head.annotate(count=Count("pk"), sample=Min("digest"))
+    return [
+        (row["head"].rstrip("$").partition("$")[2], row["sample"], row["count"]) for row in rows
+    ]
 
 
 class AppendOnlyQuerySet(models.QuerySet["APIKeyEvent"]):

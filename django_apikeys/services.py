@@ -222,6 +222,15 @@ def mark_first_use(secret_id: int, now: datetime) -> None:
     unused.update(first_used_at=now)
 
 
+def rehash_secret(secret_id: int, *, old: str, new: str) -> None:
+    """Replace the digest *old* of a secret by *new*, both of the same text.
+
+    By an UPDATE of that column alone, while it is still *old*: a revoke, a rotation or
+    another rehash that came in between stays as it is.
+    """
+    APIKeySecret.objects.filter(pk=secret_id, digest=old).update(digest=new)
+
+
 def _insert_once(key: APIKey) -> None:
     try:
         # A savepoint: what fails within it leaves a transaction that can still ask.

@@ -3,7 +3,7 @@
 The order of the checks is that of the contract: shape and checksum without the
 database, one SELECT by public id, the digest in constant time, the address, the
 state of the key and its owner, the scopes. Nothing is written but the first use of
-a secret, once.
+a secret and its digest under a new pepper, once each.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from django_apikeys.keys.restrictions import PREVIOUS, KeyState, Refusal, refusa
 from django_apikeys.models import APIKey, APIKeySecret
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Callable, Collection, Mapping
     from datetime import datetime
 
     from django.http import HttpRequest
@@ -127,7 +127,10 @@ def _verify(
     if required_scopes is None or missing:
         raise InsufficientScope(required_scopes, missing, grant.public_id)
     if row["first_used_at"] is None:
-        _mark_first_use(row["id"], now)
+        _note("first use", lambda: services.mark_first_use(row["id"], now))
+    if conf.hasher.needs_rehash(row["digest"]) and conf.REHASH:
+        digest = conf.hasher.digest(credential.secret)
+        _note("rehash", lambda: services.rehash_secret(row["id"], old=row["digest"], new=digest))
     return grant
 
 
@@ -214,13 +217,14 @@ class _Loader:
 _loader = _Loader()
 
 
-def _mark_first_use(secret_id: int, now: datetime) -> None:
+def _note(subject: str, write: Callable[[], None]) -> None:
+    """Write what is noted of a secret once; where that fails the request goes on."""
     alias = router.db_for_write(APIKeySecret)
     try:
-        services.mark_first_use(secret_id, now)
+        write()
     except DatabaseTrouble as error:
         logs.once_a_minute(
-            "first use", "The first use of an API key could not be noted.", exc_info=True
+            subject, f"The {subject} of an API key could not be noted.", exc_info=True
         )
         # Alone it costs nothing: the next use notes it. Inside a transaction of the
         # request that one is broken, and the view must not run in it.

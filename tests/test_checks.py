@@ -7,6 +7,7 @@ from django.core.checks import CheckMessage
 from django.core.checks import registry as check_registry
 from django.core.management import call_command
 from django.core.management.base import SystemCheckError
+from django.db import OperationalError, connection
 from django.test import override_settings
 from django.urls import clear_url_caches, include, path
 from rest_framework.authentication import BasicAuthentication, SessionAuthentication
@@ -20,8 +21,10 @@ from rest_framework.routers import SimpleRouter
 from rest_framework.views import APIView
 from rest_framework.viewsets import ModelViewSet, ReadOnlyModelViewSet, ViewSet
 
+from django_apikeys import services
 from django_apikeys.checks import (
     check_deployment,
+    check_peppers,
     check_policy,
     check_settings,
     check_views,
@@ -608,6 +611,64 @@ def test_w005_a_setting_that_does_not_exist(settings):
 def test_w005_no_setting_of_ours_is_unknown(settings):
     settings.APIKEYS_POLICY = "django_apikeys.policy.UserPolicy"
     settings.APIKEYS_HASHER = "django_apikeys.keys.hashers.HMACHasher"
-    settings.APIKEYS_CLIENT_RESOLVER = "django_apikeys.clients.remote_address"
+    settings.APIKEYS_CLIENT_RESOLVER = "django_apikeys.clients.client_address"
 
     assert check_settings(None) == []
+
+
+@pytest.mark.parametrize("network", ["0.0.0.0/0", "::/0"])
+def test_e004_proxies_that_are_everybody(settings, network):
+    settings.APIKEYS_TRUSTED_PROXIES = ["10.0.0.0/8", network]
+
+    findings = check_settings(None)
+
+    assert [(found.id, found.msg) for found in findings] == [
+        ("django_apikeys.E004", f"APIKEYS_TRUSTED_PROXIES trusts everybody: {network}.")
+    ]
+
+
+def test_e004_no_proxies_that_are_named(settings):
+    settings.APIKEYS_TRUSTED_PROXIES = ["10.0.0.0/8"]
+
+    assert check_settings(None) == []
+
+
+def test_w006_secrets_whose_pepper_is_gone(issue, settings):
+    issue()
+    issue()
+    name = issue().key.current_secret.digest.split("$")[1]
+    settings.SECRET_KEY = "another"
+
+    findings = check_peppers(databases=["default"])
+
+    assert [(found.id, found.msg) for found in findings] == [
+        (
+            "django_apikeys.W006",
+            f"3 secrets cannot be verified: the pepper {name!r} of their digests is gone.",
+        )
+    ]
+
+
+def test_w006_not_where_the_pepper_is_there_or_no_database_is_asked(issue, settings):
+    issue()
+
+    assert check_peppers(databases=["default"]) == []
+    settings.SECRET_KEY = "another"
+    assert check_peppers(databases=None) == []
+
+
+def test_w006_not_for_keys_that_are_dead(issue, settings):
+    services.revoke_key(key=issue().key)
+    settings.SECRET_KEY = "another"
+
+    assert check_peppers(databases=["default"]) == []
+
+
+def test_w006_not_before_the_tables_are_made(db):
+    """``migrate`` asks before it has made them."""
+
+    def no_such_table(execute, sql, params, many, context):
+        raise OperationalError("no such table")
+
+    with connection.execute_wrapper(no_such_table):
+        assert check_peppers(databases=["default"]) == []

@@ -317,3 +317,43 @@ def test_bytes_that_are_no_text_are_said_in_one_line(db, args):
         run(*args)
 
     assert "\n" not in str(raised.value)
+
+
+def test_delete_takes_a_key_out_of_every_list(issued, client):
+    out, err = run("delete", str(issued.key.pk), "--reason=No longer needed.")
+
+    assert out == ""
+    assert "Deleted" in err
+    assert json.loads(run("list", "--json")[0]) == []
+    assert APIKey.objects.get().revoked_reason == "No longer needed."
+    assert client.get("/customers/", headers=bearer(issued.secret)).json()["code"] == "revoked_key"
+
+
+def test_delete_as_json(issued):
+    out, _err = run("delete", issued.key.current_secret.public_id, "--json")
+
+    assert json.loads(out) == {"id": str(issued.key.pk), "deleted": True}
+
+
+def test_peppers_counts_secrets_by_what_they_need(issue, settings):
+    settings.APIKEYS_PEPPERS = {"2025": "one"}
+    issue()
+    issue()
+    settings.APIKEYS_PEPPERS = {"2026": "two"}
+    issue()
+
+    out, _err = run("peppers")
+
+    assert [line.split() for line in out.splitlines()] == [
+        ["2", "2025", "NOT", "CONFIGURED"],
+        ["1", "2026"],
+    ]
+
+
+def test_peppers_as_json(issue, settings):
+    settings.APIKEYS_PEPPERS = {"2026": "two"}
+    issue()
+
+    out, _err = run("peppers", "--json")
+
+    assert json.loads(out) == [{"pepper": "2026", "secrets": 1, "configured": True}]

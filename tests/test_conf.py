@@ -2,7 +2,7 @@ import pytest
 from django.core.exceptions import ImproperlyConfigured
 from django.test import override_settings
 
-from django_apikeys.clients import remote_address
+from django_apikeys.clients import client_address
 from django_apikeys.conf import Configuration, conf
 from django_apikeys.keys.hashers import HMACHasher
 from django_apikeys.keys.masking import Secret
@@ -58,6 +58,8 @@ DEFAULTS = {
     "IMPLIED_SCOPES": {},
     "UNDECLARED_VIEWS": "refuse",
     "REQUIRE_NAME": True,
+    "REHASH": True,
+    "TRUSTED_PROXIES": (),
     "PEPPERS": {},
     "PEPPER_CURRENT": None,
     "ROTATION_DAYS": 90,
@@ -92,6 +94,8 @@ def test_default(settings, name, expected):
         pytest.param("IMPLIED_SCOPES", {"a:b": frozenset()}, id="IMPLIED_SCOPES, frozenset"),
         pytest.param("UNDECLARED_VIEWS", "allow", id="UNDECLARED_VIEWS"),
         pytest.param("REQUIRE_NAME", False, id="REQUIRE_NAME"),
+        pytest.param("REHASH", False, id="REHASH"),
+        pytest.param("TRUSTED_PROXIES", ["10.0.0.0/8", "2001:db8::1"], id="TRUSTED_PROXIES"),
         pytest.param("PEPPERS", {"2026-11": "pepper"}, id="PEPPERS"),
         pytest.param("ROTATION_DAYS", 1, id="ROTATION_DAYS"),
     ],
@@ -142,6 +146,11 @@ def test_value(settings, name, value):
         pytest.param("UNDECLARED_VIEWS", True, id="UNDECLARED_VIEWS, true"),
         pytest.param("REQUIRE_NAME", "False", id="REQUIRE_NAME, text"),
         pytest.param("REQUIRE_NAME", None, id="REQUIRE_NAME, none"),
+        pytest.param("REHASH", 1, id="REHASH, a number"),
+        pytest.param("TRUSTED_PROXIES", "10.0.0.0/8", id="TRUSTED_PROXIES, a text"),
+        pytest.param("TRUSTED_PROXIES", ["10.0.0.1/8"], id="TRUSTED_PROXIES, host bits"),
+        pytest.param("TRUSTED_PROXIES", ["proxy"], id="TRUSTED_PROXIES, a name"),
+        pytest.param("TRUSTED_PROXIES", [10], id="TRUSTED_PROXIES, a number"),
         pytest.param("PEPPERS", ["pepper"], id="PEPPERS, list"),
         pytest.param("PEPPERS", {"a$b": "pepper"}, id="PEPPERS, dollar in the id"),
         pytest.param("PEPPERS", {"": "pepper"}, id="PEPPERS, empty id"),
@@ -324,8 +333,8 @@ class TestPolicy:
 
 
 class TestClientResolver:
-    def test_default_is_the_remote_address(self):
-        assert conf.client_resolver is remote_address
+    def test_default_is_the_client_address(self):
+        assert conf.client_resolver is client_address
 
     def test_is_the_function_of_the_setting(self, settings):
         settings.APIKEYS_CLIENT_RESOLVER = "tests.test_conf.other_resolver"

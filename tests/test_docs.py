@@ -143,4 +143,4 @@ def test_each_action_of_the_command_is_documented():
     actions = re.findall(r'actions\.add_parser\("([a-z-]+)"', code)
 
     assert [name for name in actions if f"| `{name}" not in read("commands.md")] == []
-    assert len(actions) == 5
+    assert len(actions) == 7

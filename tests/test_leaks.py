@@ -357,7 +357,7 @@ STEPS_OF_VERIFICATION = {
     "verification._check_secret",
     "verification._check_restrictions",
     "verification._grant",
-    "verification._mark_first_use",
+    "verification._note",
     "HMACHasher.verify",
     "HMACHasher.burn",
     "HMACHasher._hex",

@@ -273,3 +273,21 @@ def test_second_of_two_creates_with_the_same_id_is_a_conflict(issue):
     assert isinstance(other.error, Conflict)
     assert [key.name for key in APIKey.objects.all()] == ["first"]
     assert APIKeyEvent.objects.count() == 1
+
+
+def test_revoke_waits_for_no_rehash_and_wins(issued, rf, settings):
+    """The rehash writes the secret's row alone, and only while the digest is the old one."""
+    request = rf.get("/", headers=bearer(issued.secret))
+    verification.verify(request)
+    settings.APIKEYS_PEPPERS = {"2026": "the new text"}
+
+    with meanwhile(
+        lambda: services.revoke_key(key=issued.key, reason="leaked"), waits=False
+    ) as other:
+        verification.verify(request)
+
+    assert other.error is None
+    assert APIKeySecret.objects.get(key=issued.key).digest.startswith("hmac-sha256$2026$")
+    with pytest.raises(KeyRefused) as refused:
+        verification.verify(request)
+    assert refused.value.code == "revoked_key"

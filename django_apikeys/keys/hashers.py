@@ -36,6 +36,9 @@ class Hasher(Protocol):
     def knows(self, digest: str) -> bool:
         """Tell whether the algorithm and the pepper of *digest* are configured."""
 
+    def needs_rehash(self, digest: str) -> bool:
+        """Tell whether ``digest`` would be made otherwise today."""
+
     def burn(self, secret: Secret) -> None:
         """Take the time of a verification, for an id that is unknown."""
 
@@ -51,7 +54,7 @@ class HMACHasher:
         return f"{ALGORITHM}${self._current}${self._hex(secret, self._peppers[self._current])}"
 
     def verify(self, secret: Secret, digest: str) -> bool:
-        algorithm, pepper, expected = _split(digest)
+        algorithm, pepper, expected = split_digest(digest)
         if algorithm != ALGORITHM or pepper not in self._peppers:
             self.burn(secret)
             return False
@@ -60,8 +63,12 @@ class HMACHasher:
         )
 
     def knows(self, digest: str) -> bool:
-        algorithm, pepper, _ = _split(digest)
+        algorithm, pepper, _ = split_digest(digest)
         return algorithm == ALGORITHM and pepper in self._peppers
+
+    def needs_rehash(self, digest: str) -> bool:
+        algorithm, pepper, _ = split_digest(digest)
+        return algorithm != ALGORITHM or pepper != self._current
 
     def burn(self, secret: Secret) -> None:
         hmac.compare_digest(self._hex(secret, self._peppers[self._current]).encode(), b"0" * 64)
@@ -79,7 +86,8 @@ def derive_pepper(secret_key: MaskedText | MaskedBytes) -> tuple[str, MaskedByte
     return f"sk-{hmac.digest(pepper, b'id', hashlib.sha256).hex()[:8]}", pepper
 
 
-def _split(digest: str) -> tuple[str, str, str]:
+def split_digest(digest: str) -> tuple[str, str, str]:
+    """Return algorithm, pepper and hex; empty texts where *digest* is none of ours."""
     parts = digest.split("$")
     if len(parts) != 3:  # noqa: PLR2004 - algorithm, pepper, hex
         return "", "", ""

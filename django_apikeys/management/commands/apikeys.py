@@ -17,7 +17,7 @@ from django_apikeys.actors import Actor
 from django_apikeys.conf import conf
 from django_apikeys.exceptions import ChangeRefused
 from django_apikeys.keys.format import scanner_pattern
-from django_apikeys.models import STATUSES, APIKey
+from django_apikeys.models import STATUSES, APIKey, count_by_pepper
 from django_apikeys.representation import key_as_dict
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ COLUMNS = (("id", 36), ("key", 28), ("status", 8), ("owner", 20), ("name", 0))
 class Command(BaseCommand):
     """Exit code 0; 1 for an action that was refused or failed; 2 for wrong usage."""
 
-    help = "Create, list, show and revoke API keys; print the pattern that scanners look for."
+    help = "Create, list, show, revoke and delete API keys; count peppers; print the pattern."
 
     def add_arguments(self, parser: CommandParser) -> None:
         actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
@@ -71,6 +71,14 @@ class Command(BaseCommand):
             "--cascade", action="store_true", help="Also the keys that were made through it."
         )
         revoke.set_defaults(run=self._revoke)
+
+        delete = actions.add_parser("delete", help="Revoke a key and take it out of every list.")
+        delete.add_argument("key", metavar="KEY", help="Its id or public id.")
+        delete.add_argument("--reason", default="")
+        delete.set_defaults(run=self._delete)
+
+        peppers = actions.add_parser("peppers", help="Count the secrets by the pepper they need.")
+        peppers.set_defaults(run=self._peppers)
 
         pattern = actions.add_parser("pattern", help="Print a regular expression for scanners.")
         pattern.set_defaults(run=self._pattern)
@@ -143,6 +151,29 @@ class Command(BaseCommand):
             self._print_json(facts)
             return
         self._say(f"Revoked {facts['id']} ({facts['masked']}) {facts['name']}")
+
+    def _delete(self, options: dict[str, Any]) -> None:
+        key = _key(options["key"])
+        facts = key_as_dict(key, timezone.now())
+        services.delete_key(key=key, actor=ACTOR, reason=options["reason"])
+        if options["json"]:
+            self._print_json({"id": facts["id"], "deleted": True})
+            return
+        self._say(f"Deleted {facts['id']} ({facts['masked']}) {facts['name']}")
+
+    def _peppers(self, options: dict[str, Any]) -> None:
+        counts = count_by_pepper()
+        if options["json"]:
+            self._print_json(
+                [
+                    {"pepper": name, "secrets": count, "configured": conf.hasher.knows(digest)}
+                    for name, digest, count in counts
+                ]
+            )
+            return
+        for name, digest, count in counts:
+            unknown = "" if conf.hasher.knows(digest) else "  NOT CONFIGURED"
+            self.stdout.write(f"{count:10}  {name}{unknown}")
 
     def _pattern(self, options: dict[str, Any]) -> None:
         pattern = scanner_pattern(conf.PREFIXES, conf.ENVIRONMENTS)
