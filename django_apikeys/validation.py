@@ -31,8 +31,8 @@ REASON_LENGTH = 500
 MOST_SCOPES = 100
 MOST_NETWORKS = 100
 METADATA_BYTES = 4096
-# MariaDB reads JSON of up to 32 levels; and what can be read here must be everywhere.
-MOST_LEVELS = 30
+# MariaDB stores JSON of up to 32 levels, and an event has these some levels down.
+MOST_LEVELS = 25
 _FURTHEST = timedelta(days=366 * 100)
 # NUL and lone surrogates cannot be stored by PostgreSQL; the rest has no place in a name,
 # and what turns the direction of text around makes one key look like another.
@@ -152,7 +152,7 @@ def clean_enabled(value: object) -> bool:
 
 
 def clean_metadata(value: object) -> dict[str, Any]:
-    """A JSON object of up to 4 kB and 30 levels, without NUL and lone surrogates."""
+    """A JSON object of up to 4 kB and 25 levels, without NUL and lone surrogates."""
     if value is None:
         return {}
     if not isinstance(value, Mapping):

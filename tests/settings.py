@@ -4,6 +4,11 @@ import os
 
 import dj_database_url
 
+if os.environ.get("DATABASE_URL", "").startswith("mysql"):
+    import pymysql
+
+    pymysql.install_as_MySQLdb()
+
 SECRET_KEY = "secret-key-of-the-tests"
 DEBUG = False
 ALLOWED_HOSTS = ["testserver"]
