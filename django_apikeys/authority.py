@@ -11,14 +11,14 @@ from django.utils.translation import gettext_lazy as _
 from django_apikeys.conf import conf
 from django_apikeys.exceptions import BeyondCeiling, NotPermitted
 from django_apikeys.keys import scopes as grammar
-from django_apikeys.models import APIKey
+from django_apikeys.models import APIKey, APIKeyEvent
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
     from django.db.models import QuerySet
 
-    from django_apikeys.models import APIKeyQuerySet
+    from django_apikeys.models import APIKeyQuerySet, AppendOnlyQuerySet
     from django_apikeys.policy import Action
 
 _NOT_PERMITTED = _("You may not do this with API keys of this owner.")
@@ -44,6 +44,11 @@ class Authority:
         if self.may_for_project("see"):
             visible |= Q(owner=None)
         return APIKey.objects.listed().filter(visible)
+
+    def visible_events(self) -> AppendOnlyQuerySet:
+        """Return the events that the person may see, those of deleted keys included."""
+        of_project = self.may_for_project("see")
+        return APIKeyEvent.objects.visible(self.owners("see"), of_project=of_project)
 
     def require(self, action: Action, owner_id: Any) -> None:
         """Raise NotPermitted unless the person may do *action* for this owner.

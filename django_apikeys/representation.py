@@ -1,4 +1,4 @@
-"""A key as JSON: the same for API, commands and scripts."""
+"""A key and an event as JSON: the same for API, commands and scripts."""
 
 from __future__ import annotations
 
@@ -6,14 +6,17 @@ import uuid
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from django.core.exceptions import ObjectDoesNotExist
+from django.apps import apps
+from django.contrib.auth import get_user_model
+from django.core.exceptions import ObjectDoesNotExist, ValidationError
 
 from django_apikeys.conf import conf
 
 if TYPE_CHECKING:
     from django.contrib.auth.base_user import AbstractBaseUser
+    from django.db.models import Model
 
-    from django_apikeys.models import APIKey, APIKeySecret
+    from django_apikeys.models import APIKey, APIKeyEvent, APIKeySecret
 
 
 def key_as_dict(key: APIKey, now: datetime) -> dict[str, Any]:
@@ -58,6 +61,31 @@ def key_as_dict(key: APIKey, now: datetime) -> dict[str, Any]:
     }
 
 
+def event_as_dict(event: APIKeyEvent) -> dict[str, Any]:
+    """Return *event* as section 4 of the contract has it; it needs no further query."""
+    key = {"id": str(event.key_id), "name": event.key_name} if event.key_id else None
+    owner = None
+    if event.owner_id:
+        owner_id = _stored_identifier(apps.get_model(conf.OWNER_MODEL), event.owner_id)
+        owner = {"id": owner_id, "name": event.owner_name}
+    return {
+        "id": event.pk,
+        "at": moment(event.at),
+        "type": event.type,
+        "key": key,
+        "owner": owner,
+        "actor": {
+            "kind": event.actor_kind,
+            "id": _actor_id(event),
+            "name": event.actor_name,
+        },
+        "address": event.address or None,
+        "user_agent": event.user_agent or None,
+        "reason": event.reason,
+        "changes": event.changes,
+    }
+
+
 def moment(value: datetime | None) -> str | None:
     """Return *value* as ISO 8601 in UTC: ``2026-11-20T10:37:00Z``."""
     return None if value is None else value.astimezone(UTC).isoformat().replace("+00:00", "Z")
@@ -66,6 +94,20 @@ def moment(value: datetime | None) -> str | None:
 def identifier(value: Any) -> Any:
     """Return the primary key *value* as JSON has it."""
     return str(value) if isinstance(value, uuid.UUID) else value
+
+
+def _actor_id(event: APIKeyEvent) -> Any:
+    if event.actor_kind == "user" and event.actor_id:
+        return _stored_identifier(get_user_model(), event.actor_id)
+    return event.actor_id or None
+
+
+def _stored_identifier(model: type[Model], text: str) -> Any:
+    field: Any = model._meta.pk
+    try:
+        return identifier(field.to_python(text))
+    except ValidationError:  # of a model that had another kind of key once
+        return text
 
 
 def _owner(owner: Any) -> dict[str, Any] | None:

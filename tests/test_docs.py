@@ -94,6 +94,8 @@ def test_each_error_code_is_documented():
         ("key-detail", {"pk": "{id}"}),
         ("key-revoke", {"pk": "{id}"}),
         ("key-self", {}),
+        ("key-events", {"pk": "{id}"}),
+        ("event-list", {}),
         ("scope-list", {}),
     ],
 )

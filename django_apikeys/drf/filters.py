@@ -1,9 +1,9 @@
-"""What a list of keys can be narrowed by; a value that makes no sense is 400."""
+"""What lists of keys and events can be narrowed by; a value that makes no sense is 400."""
 
 from __future__ import annotations
 
 from datetime import UTC
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import django_filters
 from django import forms
@@ -12,16 +12,24 @@ from django.db.models import Exists, OuterRef, TextField
 from django.db.models.functions import Cast
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
+from django_filters.rest_framework import DjangoFilterBackend
+from rest_framework import exceptions
+from rest_framework.settings import api_settings
 
+from django_apikeys.actors import Kind
 from django_apikeys.authority import Authority, with_key
 from django_apikeys.conf import conf
 from django_apikeys.keys.scopes import is_known
-from django_apikeys.models import STATUSES, APIKey, APIKeySecret
+from django_apikeys.models import EVENT_TYPES, STATUSES, APIKey, APIKeyEvent, APIKeySecret
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from django_apikeys.models import APIKeyQuerySet, Status
+    from django.db.models import QuerySet
+    from rest_framework.request import Request
+    from rest_framework.views import APIView
+
+    from django_apikeys.models import APIKeyQuerySet, AppendOnlyQuerySet, Status
 
 
 class _MomentField(forms.DateTimeField):
@@ -49,7 +57,47 @@ class _Ordering(django_filters.OrderingFilter):
         return ordered.order_by(*ordered.query.order_by, "-pk") if value else ordered
 
 
-class APIKeyFilter(django_filters.FilterSet):
+class StrictFilterBackend(DjangoFilterBackend):
+    """django-filter, where a filter that does not exist is 400."""
+
+    def filter_queryset(
+        self, request: Request, queryset: QuerySet[Any], view: APIView
+    ) -> QuerySet[Any]:
+        # One that is misspelt would list every key, and a script would revoke them all.
+        filters = self.get_filterset_class(view, queryset).get_filters()
+        known = {*filters, "page", "limit", api_settings.URL_FORMAT_OVERRIDE}
+        unknown = [name for name in request.query_params if name not in known]
+        if unknown:
+            raise exceptions.ValidationError(
+                {name: [_("There is no such filter.")] for name in unknown}
+            )
+        filtered: QuerySet[Any] = super().filter_queryset(request, queryset, view)
+        return filtered
+
+
+class _OwnersFilter(django_filters.FilterSet):
+    """With ``owner``, which is one whom the caller may see."""
+
+    owner = django_filters.CharFilter(method="filter_owner", max_length=255)
+
+    def is_valid(self) -> bool:
+        valid: bool = super().is_valid()  # type: ignore[no-untyped-call]  # of the stubs
+        for name, problem in self._problems():
+            self.form.add_error(name, problem)
+            valid = False
+        return valid
+
+    def _problems(self) -> list[tuple[str, Any]]:
+        owner = self.form.cleaned_data.get("owner")
+        if owner and with_key(self._visible_owners(), owner) is None:
+            return [("owner", _("There is no such owner."))]
+        return []
+
+    def _visible_owners(self) -> QuerySet[Any]:
+        return Authority(self.request.user).owners("see")
+
+
+class APIKeyFilter(_OwnersFilter):
     """The filters of ``GET keys/``."""
 
     status = django_filters.ChoiceFilter(
@@ -59,7 +107,6 @@ class APIKeyFilter(django_filters.FilterSet):
         choices=lambda: [(name, name) for name in conf.ENVIRONMENTS]
     )
     scope = django_filters.CharFilter(method="filter_scope", max_length=130)
-    owner = django_filters.CharFilter(method="filter_owner", max_length=255)
     search = django_filters.CharFilter(method="filter_search", max_length=200)
     created_after = _MomentFilter(field_name="created_at", lookup_expr="gte")
     created_before = _MomentFilter(field_name="created_at", lookup_expr="lt")
@@ -102,20 +149,32 @@ class APIKeyFilter(django_filters.FilterSet):
         used = Exists(APIKeySecret.objects.filter(key=OuterRef("pk"), first_used_at__isnull=False))
         return keys.filter(~used if value == "true" else used)
 
-    def is_valid(self) -> bool:
-        valid: bool = super().is_valid()  # type: ignore[no-untyped-call]  # of the stubs
-        for name, problem in self._problems():
-            self.form.add_error(name, problem)
-            valid = False
-        return valid
-
     def _problems(self) -> list[tuple[str, Any]]:
-        given = self.form.cleaned_data
-        problems: list[tuple[str, Any]] = []
-        if given.get("scope") and not is_known(given["scope"], conf.SCOPES):
+        problems = super()._problems()
+        scope = self.form.cleaned_data.get("scope")
+        if scope and not is_known(scope, conf.SCOPES):
             problems.append(("scope", _("There is no such scope.")))
-        if given.get("owner"):
-            visible = Authority(self.request.user).owners("see")
-            if with_key(visible, given["owner"]) is None:
-                problems.append(("owner", _("There is no such owner.")))
         return problems
+
+
+class APIKeyEventFilter(_OwnersFilter):
+    """The filters of ``GET events/``."""
+
+    key = django_filters.UUIDFilter(field_name="key_id")
+    type = django_filters.ChoiceFilter(choices=[(name, name) for name in EVENT_TYPES])
+    actor = django_filters.ChoiceFilter(
+        field_name="actor_kind", choices=[(kind, kind) for kind in get_args(Kind)]
+    )
+    after = _MomentFilter(field_name="at", lookup_expr="gte")
+    before = _MomentFilter(field_name="at", lookup_expr="lt")
+
+    class Meta:
+        model = APIKeyEvent
+        fields = ()
+
+    def filter_owner(
+        self, events: AppendOnlyQuerySet, name: str, value: str
+    ) -> AppendOnlyQuerySet:
+        # As services writes it, however it was sent: 007, a UUID without its dashes.
+        field: Any = self._visible_owners().model._meta.pk
+        return events.filter(owner_id=str(field.to_python(value)))

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from django.urls import path
 
-from django_apikeys.drf.views import APIKeyViewSet, ScopesView, SelfView
+from django_apikeys.drf.views import (
+    APIKeyViewSet,
+    EventsView,
+    KeyEventsView,
+    ScopesView,
+    SelfView,
+)
 
 app_name = "apikeys"
 
@@ -23,5 +29,7 @@ urlpatterns = [
         APIKeyViewSet.as_view({"post": "revoke"}, detail=True),
         name="key-revoke",
     ),
+    path("keys/<str:pk>/events/", KeyEventsView.as_view(), name="key-events"),
+    path("events/", EventsView.as_view(), name="event-list"),
     path("scopes/", ScopesView.as_view(), name="scope-list"),
 ]

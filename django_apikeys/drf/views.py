@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING, Any, cast
 from django.shortcuts import get_object_or_404
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
-from django_filters.rest_framework import DjangoFilterBackend
 from rest_framework import status
 from rest_framework.decorators import action
 from rest_framework.exceptions import NotFound, ParseError, ValidationError
+from rest_framework.generics import GenericAPIView
 from rest_framework.permissions import BasePermission
 from rest_framework.response import Response
-from rest_framework.settings import api_settings
 from rest_framework.views import APIView
 from rest_framework.viewsets import GenericViewSet
 
@@ -22,9 +21,10 @@ from django_apikeys.actors import Actor
 from django_apikeys.authority import Authority, with_key
 from django_apikeys.conf import conf
 from django_apikeys.drf.exceptions import as_api_exception
-from django_apikeys.drf.filters import APIKeyFilter
-from django_apikeys.drf.pagination import EnvelopePagination
+from django_apikeys.drf.filters import APIKeyEventFilter, APIKeyFilter, StrictFilterBackend
+from django_apikeys.drf.pagination import Envelope, EnvelopePagination
 from django_apikeys.drf.permissions import HasAPIKey
+from django_apikeys.drf.renderers import EventCSVRenderer
 from django_apikeys.drf.serializers import (
     UNSAID,
     ChangedKeyInput,
@@ -34,13 +34,14 @@ from django_apikeys.drf.serializers import (
 )
 from django_apikeys.exceptions import ChangeRefused, NotPermitted
 from django_apikeys.keys.grants import Grant
-from django_apikeys.models import APIKey
-from django_apikeys.representation import key_as_dict
+from django_apikeys.models import APIKey, APIKeyEvent
+from django_apikeys.representation import event_as_dict, key_as_dict
 
 if TYPE_CHECKING:
+    from rest_framework.renderers import BaseRenderer
     from rest_framework.request import Request
 
-    from django_apikeys.models import APIKeyQuerySet
+    from django_apikeys.models import APIKeyQuerySet, AppendOnlyQuerySet
     from django_apikeys.policy import Action
 
 _INPUTS: dict[str, type[StrictSerializer]] = {
@@ -86,7 +87,7 @@ class APIKeyViewSet(ManagementView, GenericViewSet[APIKey]):
         "revoke": ["apikeys:write"],
     }
     pagination_class = EnvelopePagination
-    filter_backends = (DjangoFilterBackend,)
+    filter_backends = (StrictFilterBackend,)
     filterset_class = APIKeyFilter
 
     def get_serializer_class(self) -> type[StrictSerializer]:
@@ -103,13 +104,9 @@ class APIKeyViewSet(ManagementView, GenericViewSet[APIKey]):
         return self.authority.visible_keys()
 
     def get_object(self) -> APIKey:
-        key: APIKey | None = with_key(self.get_queryset(), self.kwargs["pk"])
-        if key is None:
-            raise NotFound
-        return key
+        return _visible_key(self.authority, self.kwargs["pk"])
 
     def list(self, request: Request) -> Response:
-        self._refuse_unknown_filters()
         now = timezone.now()
         page = self.paginate_queryset(self.filter_queryset(self.get_queryset()))
         return self.get_paginated_response([key_as_dict(key, now) for key in page or ()])
@@ -155,14 +152,6 @@ class APIKeyViewSet(ManagementView, GenericViewSet[APIKey]):
             raise ParseError(_("The body is nested too deeply.")) from error
         return dict(data.validated_data)
 
-    def _refuse_unknown_filters(self) -> None:
-        # One that is misspelt would list every key, and a script would revoke them all.
-        filters = APIKeyFilter.get_filters()  # type: ignore[no-untyped-call]  # of the stubs
-        known = {*filters, "page", "limit", api_settings.URL_FORMAT_OVERRIDE}
-        unknown = [name for name in self.request.query_params if name not in known]
-        if unknown:
-            raise ValidationError({name: [_("There is no such filter.")] for name in unknown})
-
     def _permitted(self, action_: Action) -> APIKey:
         """Return the key of the path, once the policy has allowed *action_* with it."""
         key = self.get_object()
@@ -182,6 +171,49 @@ class APIKeyViewSet(ManagementView, GenericViewSet[APIKey]):
 
     def _actor(self) -> Actor:
         return Actor.from_request(self.request)
+
+
+class EventsView(ManagementView, GenericAPIView[APIKeyEvent]):
+    """The events of the owners whom the caller may see; they are read, and nothing else."""
+
+    queryset = APIKeyEvent.objects.none()
+    permission_classes = (IsPerson,)
+    required_scopes = ("apikeys:read",)
+    pagination_class = EnvelopePagination
+    filter_backends = (StrictFilterBackend,)
+    filterset_class = APIKeyEventFilter
+
+    @property
+    def renderer_classes(self) -> list[type[BaseRenderer]]:  # type: ignore[override]  # read, never set
+        """The project's own, and behind them CSV."""
+        return [*super().renderer_classes, EventCSVRenderer]
+
+    def get_queryset(self) -> AppendOnlyQuerySet:
+        return Authority(self.request.user).visible_events()
+
+    def get(self, request: Request, **kwargs: Any) -> Response:
+        page = self.paginate_queryset(self.filter_queryset(self.get_queryset()))
+        return self.get_paginated_response([event_as_dict(event) for event in page or ()])
+
+    def finalize_response(
+        self, request: Request, response: Response, *args: Any, **kwargs: Any
+    ) -> Response:
+        answer = super().finalize_response(request, response, *args, **kwargs)
+        # An exception handler may answer with a plain HttpResponse, which has no renderer.
+        renderer = getattr(answer, "accepted_renderer", None)
+        if isinstance(renderer, EventCSVRenderer) and not isinstance(answer.data, Envelope):
+            # An error, or what OPTIONS says, has no columns: it is told as elsewhere.
+            answer.accepted_renderer = self.get_renderers()[0]
+            answer.accepted_media_type = answer.accepted_renderer.media_type
+        return answer
+
+
+class KeyEventsView(EventsView):
+    """The events of one key."""
+
+    def get_queryset(self) -> AppendOnlyQuerySet:
+        key = _visible_key(Authority(self.request.user), self.kwargs["pk"])
+        return APIKeyEvent.objects.of_key(key)
 
 
 class ScopesView(ManagementView):
@@ -223,6 +255,13 @@ class SelfView(ManagementView):
         # 404 where it was deleted while it was verified.
         key_id = cast("Grant", request.auth).key_id
         return _answer(get_object_or_404(APIKey.objects.listed(), pk=key_id))
+
+
+def _visible_key(authority: Authority, pk: str) -> APIKey:
+    key: APIKey | None = with_key(authority.visible_keys(), pk)
+    if key is None:
+        raise NotFound
+    return key
 
 
 def _answer(key: APIKey) -> Response:
