@@ -3,11 +3,9 @@
 import os
 
 import dj_database_url
+import pymysql
 
-if os.environ.get("DATABASE_URL", "").startswith("mysql"):
-    import pymysql
-
-    pymysql.install_as_MySQLdb()
+pymysql.install_as_MySQLdb()  # for MariaDB; the other databases do not look at it
 
 SECRET_KEY = "secret-key-of-the-tests"
 DEBUG = False
