@@ -12,6 +12,7 @@ from django.db import Error as DatabaseTrouble
 from django.db import router
 
 from django_apikeys.conf import Configuration, conf, unknown_settings
+from django_apikeys.keys.networks import normalise_network
 from django_apikeys.models import APIKey, count_by_pepper
 from django_apikeys.policy import UserPolicy
 
@@ -73,7 +74,8 @@ def _undeclared_views() -> list[CheckMessage]:
 
 
 def _wildcard_proxies() -> list[CheckMessage]:
-    wildcards = [text for text in conf.TRUSTED_PROXIES if text.strip().endswith("/0")]
+    # By their one written form: 0.0.0.0/0.0.0.0 and ::ffff:0:0/96 are everybody too.
+    wildcards = [text for text in conf.TRUSTED_PROXIES if normalise_network(text).endswith("/0")]
     if not wildcards:
         return []
     return [

@@ -1,7 +1,8 @@
 """THE DOOR FOR CHANGE: every row of a key is written here.
 
-Each function is one transaction with one Event, and one signal once it has
-committed. They ask no policy: whoever calls them, an API view, an admin page, a
+Each change is one transaction with one Event, and one signal once it has committed;
+what verification notes of a secret (its first use, a new digest) changes nothing for
+anybody, and has none. No policy is asked: whoever calls, an API view, an admin page, a
 command or the host's own code, has asked it before.
 
 actor: an Actor, a user, a Grant, or None for the system itself.

@@ -616,7 +616,7 @@ def test_w005_no_setting_of_ours_is_unknown(settings):
     assert check_settings(None) == []
 
 
-@pytest.mark.parametrize("network", ["0.0.0.0/0", "::/0"])
+@pytest.mark.parametrize("network", ["0.0.0.0/0", "::/0", "0.0.0.0/0.0.0.0", "::ffff:0:0/96"])
 def test_e004_proxies_that_are_everybody(settings, network):
     settings.APIKEYS_TRUSTED_PROXIES = ["10.0.0.0/8", network]
 
@@ -672,3 +672,16 @@ def test_w006_not_before_the_tables_are_made(db):
 
     with connection.execute_wrapper(no_such_table):
         assert check_peppers(databases=["default"]) == []
+
+
+def test_w006_is_found_by_check_with_database_alone(issue, settings, capsys):
+    issue()
+    settings.SECRET_KEY = "another"
+
+    call_command("check")
+    without = capsys.readouterr().err
+    call_command("check", databases=["default"])
+    with_database = capsys.readouterr().err
+
+    assert "django_apikeys.W006" not in without
+    assert "django_apikeys.W006" in with_database
