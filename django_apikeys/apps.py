@@ -1,9 +1,10 @@
-"""The app: its checks are registered when it is ready."""
+"""The app: its checks and its receiver are connected when it is ready."""
 
 from __future__ import annotations
 
 from django.apps import AppConfig
 from django.core import checks
+from django.db.models.signals import pre_delete
 from django.utils.translation import gettext_lazy as _
 
 
@@ -15,8 +16,11 @@ class APIKeysConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        """Register the system checks."""
+        """Register the system checks, and what notes that a row is deleted."""
         from django_apikeys import checks as findings  # noqa: PLC0415 - needs the apps
+        from django_apikeys import models, services  # noqa: PLC0415 - the same
+
+        pre_delete.connect(services.note_deleted_row, sender=models.APIKey)
 
         checks.register(findings.check_settings, "django_apikeys")
         checks.register(findings.check_policy, "django_apikeys")

@@ -1,57 +1,86 @@
-"""What a person may do with keys, as the policy has it: asked by API and admin alike."""
+"""Who may do what with which keys, and how far: the policy's answers and the ceiling.
+
+A person has what the policy gives them, an API key what it is itself. API, admin and
+page ask before a change; ``services`` asks again under the lock, with the rows as they
+are then, so that two requests at once get no more than one.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from django.apps import apps
 from django.core.exceptions import ValidationError
 from django.db.models import Q
+from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from django_apikeys.conf import conf
-from django_apikeys.exceptions import BeyondCeiling, NotPermitted
+from django_apikeys.exceptions import BeyondCeiling, KeyRefused, NotPermitted
+from django_apikeys.keys import rates
 from django_apikeys.keys import scopes as grammar
+from django_apikeys.keys.ceiling import Reach, excess, widens
+from django_apikeys.keys.grants import Grant
+from django_apikeys.keys.restrictions import CURRENT
 from django_apikeys.models import APIKey, APIKeyEvent
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Mapping, Sequence
+    from uuid import UUID
 
     from django.db.models import QuerySet
+    from django.http import HttpRequest
 
     from django_apikeys.models import APIKeyQuerySet, AppendOnlyQuerySet
     from django_apikeys.policy import Action
 
 _NOT_PERMITTED = _("You may not do this with API keys of this owner.")
+# What hands out a secret, or a key that goes further than before.
+_GIVING: tuple[Action, ...] = ("create", "rotate", "reveal")
+
+
+def authority_of(request: HttpRequest) -> Authority:
+    """Return what the caller of *request* may do: its key's, where it came with one."""
+    grant = getattr(request, "auth", None)
+    return KeyAuthority(grant) if isinstance(grant, Grant) else Authority(request.user)
 
 
 class Authority:
-    """The policy's answers for one person."""
+    """What a person may do."""
+
+    # The key through which is asked: its row is locked together with the one to change.
+    key_id: UUID | None = None
+    default_environment: str | None = None
 
     def __init__(self, person: Any) -> None:
         self._person = person
 
     def owners(self, action: Action) -> QuerySet[Any]:
-        """Return the owners for whose keys the person may do *action*."""
+        """Return the owners for whose keys *action* is allowed."""
         return conf.policy.owners(self._person, action)
 
     def may_for_project(self, action: Action) -> bool:
-        """Tell whether the person may do *action* with keys that have no owner."""
+        """Tell whether *action* is allowed with keys that have no owner."""
         return conf.policy.may_manage_project_keys(self._person, action)
 
+    def grantable(self, owner: Any) -> Collection[str]:
+        """Return the scopes that may be given to a key of *owner*."""
+        return conf.policy.grantable_scopes(self._person, owner)
+
     def visible_keys(self) -> APIKeyQuerySet:
-        """Return the keys that the person may see."""
+        """Return the keys that may be seen."""
         visible = Q(owner__in=self.owners("see"))
         if self.may_for_project("see"):
             visible |= Q(owner=None)
         return APIKey.objects.listed().filter(visible)
 
     def visible_events(self) -> AppendOnlyQuerySet:
-        """Return the events that the person may see, those of deleted keys included."""
+        """Return the events that may be seen, those of deleted keys included."""
         of_project = self.may_for_project("see")
         return APIKeyEvent.objects.visible(self.owners("see"), of_project=of_project)
 
     def require(self, action: Action, owner_id: Any) -> None:
-        """Raise NotPermitted unless the person may do *action* for this owner.
+        """Raise NotPermitted unless *action* is allowed for this owner.
 
         owner_id: None is the project itself.
         """
@@ -63,27 +92,32 @@ class Authority:
             raise NotPermitted(_NOT_PERMITTED)
 
     def require_any(self, action: Action) -> None:
-        """Raise NotPermitted where the person may do *action* for nobody at all."""
+        """Raise NotPermitted where *action* is allowed for nobody at all."""
         if not (self.owners(action).exists() or self.may_for_project(action)):
             raise NotPermitted(_NOT_PERMITTED)
 
-    def grantable(self, owner: Any) -> Collection[str]:
-        """Return the scopes that the person may give to a key of *owner*."""
-        return conf.policy.grantable_scopes(self._person, owner)
+    def confirm(self, own: APIKey | None) -> None:
+        """Raise KeyRefused where the key through which is asked is dead by now.
 
-    def require_grantable(self, scopes: Collection[str], owner: Any) -> None:
-        """Raise BeyondCeiling, which names them, where some of *scopes* are not theirs to give."""
-        beyond = grammar.beyond(scopes, self.grantable(owner), conf.SCOPES)
-        if beyond:
-            raise BeyondCeiling(
-                _("You may not grant: %(scopes)s.") % {"scopes": ", ".join(beyond)}
-            )
+        own: its row, locked; None where it is gone. A person needs none.
+        """
+
+    def check(self, action: Action, before: APIKey | None, after: APIKey) -> None:
+        """Raise BeyondCeiling, which names what is too much, unless *action* lies within.
+
+        before: the key as it is, None where it is to be made; after: as it would be.
+        """
+        as_it_would_be = reach_of(after)
+        gives = action in _GIVING or before is None or widens(reach_of(before), as_it_would_be)
+        if gives:
+            ceiling = Reach(_with_implied(self.grantable(after.owner)))
+            _refuse(excess(as_it_would_be, ceiling, conf.SCOPES))
 
     def owner_named(self, identifier: Any) -> Any:
-        """Return the owner with this primary key, for whom the person may create keys.
+        """Return the owner with this primary key, for whom keys may be created.
 
-        Raises ValidationError where the person sees no such owner, NotPermitted where
-        they do but may not create.
+        Raises ValidationError where no such owner may be seen, NotPermitted where one
+        may, but is given no keys.
         """
         owner = with_key(self.owners("create"), identifier)
         if owner is not None:
@@ -93,7 +127,7 @@ class Authority:
         raise ValidationError(_("There is no such owner."))
 
     def only_owner(self) -> Any:
-        """Return the one owner for whom the person may create keys; None is the project.
+        """Return the one owner for whom keys may be created; None is the project.
 
         Raises ValidationError where there are several.
         """
@@ -103,12 +137,95 @@ class Authority:
         return owners[0] if owners else self.project()
 
     def project(self) -> None:
-        """Return None, the project itself, where the person may create keys for it.
+        """Return None, the project itself, where keys may be created for it.
 
         Raises ValidationError where they may not.
         """
         if not self.may_for_project("create"):
             raise ValidationError(_("A key needs an owner."))
+
+
+class KeyAuthority(Authority):
+    """What an API key may do: with keys of its own owner and environment, within itself.
+
+    A secret in its grace may only read: whoever holds the leaked old one must not make
+    themselves a new one.
+    """
+
+    def __init__(self, grant: Grant) -> None:
+        self._grant = grant
+        self._ceiling = _reach_of_grant(grant)
+        self.key_id = grant.key_id
+        self.default_environment = grant.environment
+
+    def owners(self, action: Action) -> QuerySet[Any]:
+        owners: QuerySet[Any] = apps.get_model(conf.OWNER_MODEL)._base_manager.all()
+        if self._grant.owner_id is None or not self._may(action):
+            return owners.none()
+        return owners.filter(pk=self._grant.owner_id)
+
+    def may_for_project(self, action: Action) -> bool:
+        return self._grant.owner_id is None and self._may(action)
+
+    def grantable(self, owner: Any) -> Collection[str]:
+        scopes = self._ceiling.scopes
+        return [
+            scope
+            for scope in conf.SCOPES
+            if not grammar.manages_keys(scope) and not grammar.beyond([scope], scopes)
+        ]
+
+    def visible_keys(self) -> APIKeyQuerySet:
+        return super().visible_keys().filter(environment=self._grant.environment)
+
+    def visible_events(self) -> AppendOnlyQuerySet:
+        # An event names no environment, but its key has one; rows of deleted keys stay.
+        keys = APIKey.objects.filter(environment=self._grant.environment)
+        return super().visible_events().filter(key_id__in=keys.values("pk"))
+
+    def confirm(self, own: APIKey | None) -> None:
+        code = _dead(own)
+        if own is None or code:
+            raise KeyRefused(code or "revoked_key", self._grant.public_id)
+        secret = own.secrets.filter(public_id=self._grant.public_id, slot=CURRENT)
+        if not secret.exists():
+            raise KeyRefused("retired_secret", self._grant.public_id)
+        # It may have been narrowed since it was verified.
+        self._ceiling = reach_of(own, closed=True)
+        if "apikeys:write" not in self._ceiling.scopes:
+            raise NotPermitted(_NOT_PERMITTED)
+
+    def check(self, action: Action, before: APIKey | None, after: APIKey) -> None:
+        found: dict[str, Sequence[str]] = {}
+        if after.environment != self._grant.environment:
+            found["environment"] = (after.environment,)
+        for key in (before, after):
+            if key is not None:
+                found |= excess(reach_of(key), self._ceiling)
+        had = before.granted_scopes if before else frozenset()
+        if granted := [s for s in after.scopes if grammar.manages_keys(s) and s not in had]:
+            found["scopes"] = sorted({*found.get("scopes", ()), *granted})
+        if before is not None and after.enabled and not before.enabled:
+            found["enabled"] = ("an API key enables none",)
+        _refuse(found)
+
+    def _may(self, action: Action) -> bool:
+        if action == "see":
+            return True
+        return action != "reveal" and not self._grant.in_grace
+
+
+def reach_of(key: APIKey, *, closed: bool = False) -> Reach:
+    """Return how far *key* reaches; closed: with the scopes that its own bring along."""
+    scopes = key.granted_scopes
+    return Reach(
+        scopes=_with_implied(scopes) if closed else sorted(scopes),
+        # An empty list is everywhere. One that cannot be read lets nobody in.
+        allowed_ips=None if key.allowed_ips == [] else _texts(key.allowed_ips),
+        expires_at=key.expires_at,
+        rate=rates.read_stored(key.rate_limit),
+        enabled=key.enabled,
+    )
 
 
 def with_key(rows: QuerySet[Any], identifier: Any) -> Any:
@@ -122,3 +239,30 @@ def with_key(rows: QuerySet[Any], identifier: Any) -> Any:
         return rows.filter(pk=identifier).first()
     except (ValueError, TypeError, OverflowError, ValidationError):
         return None
+
+
+def _reach_of_grant(grant: Grant) -> Reach:
+    return Reach(
+        scopes=grammar.with_implied(grant.scopes, grant.implied_scopes),
+        allowed_ips=grant.allowed_ips or None,
+        expires_at=grant.expires_at,
+        rate=rates.read_stored(grant.rate_limit),
+    )
+
+
+def _with_implied(scopes: Collection[str]) -> frozenset[str]:
+    return grammar.with_implied(scopes, conf.IMPLIED_SCOPES)
+
+
+def _texts(stored: object) -> Sequence[str]:
+    return tuple(map(str, stored)) if isinstance(stored, list) else ()
+
+
+def _dead(key: APIKey | None) -> str:
+    status = "revoked" if key is None else key.status_at(timezone.now())
+    return "" if status == "active" else f"{status}_key"
+
+
+def _refuse(found: Mapping[str, Sequence[str]]) -> None:
+    if found:
+        raise BeyondCeiling(found)

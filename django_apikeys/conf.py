@@ -7,6 +7,7 @@ the setting; ``manage.py check`` tells the same before a request does.
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from django_apikeys.keys.hashers import Hasher
     from django_apikeys.policy import Policy
 
+LONGEST = timedelta(days=366 * 100)
 CREDENTIALS = ("bearer", "api-key", "x-api-key", "basic")
 
 
@@ -146,6 +148,24 @@ class Configuration:
             raise ImproperlyConfigured("APIKEYS_ROTATION_DAYS is a number of days, 1 or more.")
         return days
 
+    @property
+    def MAX_KEYS_PER_OWNER(self) -> int | None:
+        """Keys that an owner may have that are not revoked; None is no cap."""
+        most = getattr(settings, "APIKEYS_MAX_KEYS_PER_OWNER", None)
+        if most is not None and (not isinstance(most, int) or isinstance(most, bool) or most < 1):
+            raise ImproperlyConfigured("APIKEYS_MAX_KEYS_PER_OWNER is a number, 1 or more.")
+        return most
+
+    @property
+    def DEFAULT_LIFETIME(self) -> Mapping[str, timedelta | None]:
+        """How long a key lives of whose expiry nothing is said, by environment."""
+        return _lifetimes("APIKEYS_DEFAULT_LIFETIME", self.ENVIRONMENTS)
+
+    @property
+    def MAX_LIFETIME(self) -> Mapping[str, timedelta | None]:
+        """How far from now an expiry may be set at most, by environment."""
+        return _lifetimes("APIKEYS_MAX_LIFETIME", self.ENVIRONMENTS)
+
     # The seams: a dotted path each.
 
     @property
@@ -208,6 +228,25 @@ def _mapping(name: str, default: Mapping[str, Any]) -> Mapping[str, Any]:
     if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
         raise ImproperlyConfigured(f"{name} is a dict whose keys are texts.")
     return value
+
+
+def _lifetimes(name: str, environments: Sequence[str]) -> Mapping[str, timedelta | None]:
+    value = getattr(settings, name, None)
+    spans = value if isinstance(value, dict) else dict.fromkeys(environments, value)
+    if unknown := [environment for environment in spans if environment not in environments]:
+        raise ImproperlyConfigured(f"{name}: {unknown[0]!r} is not in APIKEYS_ENVIRONMENTS.")
+    return {environment: _span(name, spans.get(environment)) for environment in environments}
+
+
+def _span(name: str, value: Any) -> timedelta | None:
+    if isinstance(value, int) and not isinstance(value, bool) and value <= LONGEST.days:
+        value = timedelta(days=value)
+    if value is None or (isinstance(value, timedelta) and timedelta() < value <= LONGEST):
+        return value
+    raise ImproperlyConfigured(
+        f"{name} is a timedelta or a number of days, up to 100 years; or a dict of these by "
+        "environment."
+    )
 
 
 def _problem_with_peppers(peppers: Any) -> str:

@@ -29,7 +29,7 @@ from django.core.exceptions import ValidationError
 from django.utils.translation import gettext_lazy as _
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping, Sequence
 
     from django.utils.functional import _StrPromise
 
@@ -206,10 +206,25 @@ class NotPermitted(ChangeRefused):
 
 
 class BeyondCeiling(ChangeRefused):
-    """What is asked for is more than the actor has."""
+    """What is asked for is more than the actor has.
+
+    beyond: what is too much, by the name of the field.
+    """
 
     code = "beyond_ceiling"
     status = 403
+
+    def __init__(self, beyond: Mapping[str, Sequence[str]]) -> None:
+        self.beyond = beyond
+        named = (f"{name} ({_shortened(texts)})" for name, texts in beyond.items())
+        super().__init__(
+            _("This is more than you may give to an API key: %(beyond)s.")
+            % {"beyond": ", ".join(named)}
+        )
+
+
+def _shortened(texts: Sequence[str], most: int = 10) -> str:
+    return ", ".join([*texts[:most], *["…"] * (len(texts) > most)])
 
 
 class Conflict(ChangeRefused):

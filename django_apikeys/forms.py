@@ -157,7 +157,8 @@ class NewKeyForm(forms.ModelForm):  # type: ignore[type-arg]  # generic for the 
         except NotPermitted as error:
             self.add_error("owner", str(error))
             return
+        after = APIKey(owner=owner, scopes=list(scopes), environment=conf.ENVIRONMENTS[0])
         try:
-            authority.require_grantable(scopes, owner)
+            authority.check("create", None, after)
         except BeyondCeiling as error:
             self.add_error("scopes", str(error))

@@ -2,15 +2,18 @@
 
 Each change is one transaction with one Event, and one signal once it has committed;
 what verification notes of a secret (its first use, a new digest) changes nothing for
-anybody, and has none. No policy is asked: whoever calls, an API view, an admin page, a
-command or the host's own code, has asked it before.
+anybody, and has none.
 
 actor: an Actor, a user, a Grant, or None for the system itself.
+authority: what the one who asks may do; the ceiling is asked here, of the rows as they
+are under the lock. None, for commands and the host's own code, asks nothing. Whether the
+owner's keys may be managed at all is asked by whoever calls, before they read any input.
 """
 
 from __future__ import annotations
 
 import uuid
+from copy import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +37,7 @@ if TYPE_CHECKING:
     from django.contrib.auth.base_user import AbstractBaseUser
     from django.dispatch import Signal
 
+    from django_apikeys.authority import Authority
     from django_apikeys.keys.grants import Grant
     from django_apikeys.keys.masking import Secret
 
@@ -49,6 +53,9 @@ CHANGEABLE = (
     "expires_at",
     "metadata",
 )
+
+# What is said of an expiry by whoever says nothing; None is never.
+UNSAID: Any = object()
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,27 +79,35 @@ def create_key(
     owner: Any,
     name: str = "",
     actor: ActorLike = None,
+    authority: Authority | None = None,
     description: str = "",
     environment: str | None = None,
     scopes: Collection[str] = (),
     allowed_ips: Collection[str] = (),
     rate_limit: str | None = None,
-    expires_at: datetime | None = None,
+    expires_at: datetime | None = UNSAID,
     enabled: bool = True,
     metadata: Mapping[str, Any] | None = None,
     id: uuid.UUID | None = None,  # noqa: A002 - the name of the column
 ) -> IssuedSecret:
     """Return a new key of *owner* (None: of the project itself) with its secret.
 
-    expires_at: aware. id: of the row to be, so that a form that is sent twice makes
-    one key.
-    Raises InvalidInput, with every bad field; Conflict where *id* is taken.
+    environment: default that of the key through which it is made, else the first of
+    APIKEYS_ENVIRONMENTS. expires_at: aware, None is never; default as the settings have
+    it. id: of the row to be, so that a form that is sent twice makes one key.
+    Raises InvalidInput, with every bad field; BeyondCeiling; KeyRefused where the key
+    through which it is made is dead by now; Conflict where *id* is taken, or the owner
+    has as many keys as they may.
     """
+    if environment is None:
+        environment = (authority and authority.default_environment) or conf.ENVIRONMENTS[0]
+    if expires_at is UNSAID:
+        expires_at = validation.default_expiry(environment)
     fields = validation.clean(
         {
             "name": name,
             "description": description,
-            "environment": conf.ENVIRONMENTS[0] if environment is None else environment,
+            "environment": environment,
             "scopes": scopes,
             "allowed_ips": allowed_ips,
             "rate_limit": rate_limit,
@@ -114,10 +129,18 @@ def create_key(
             created_at=now,
             updated_at=now,
         )
+        _locked((), authority)
+        if authority is not None:
+            authority.check("create", None, key)
+        most = None if owner is None else conf.MAX_KEYS_PER_OWNER
+        if most is not None:
+            _lock_owner(owner)
         if id is None:
             key.save(force_insert=True)
         else:
             _insert_once(key)
+        if most is not None:
+            _require_at_most(most, owner)
         secret = APIKeySecret.objects.create(
             key=key,
             prefix=parts.prefix,
@@ -133,23 +156,35 @@ def create_key(
     return IssuedSecret(key, parts.secret)
 
 
-def update_key(*, key: APIKey, actor: ActorLike = None, **changes: Any) -> APIKey:
+def update_key(
+    *,
+    key: APIKey,
+    actor: ActorLike = None,
+    authority: Authority | None = None,
+    **changes: Any,
+) -> APIKey:
     """Return *key* after *changes*; what is not named is not written.
 
     changes: name, description, enabled, scopes, allowed_ips, rate_limit, expires_at,
     metadata.
 
-    Raises InvalidInput; Conflict where the key is revoked.
+    Raises InvalidInput; BeyondCeiling; KeyRefused where the key through which it is asked
+    is dead by now; Conflict where the key is revoked.
     """
     if unknown := changes.keys() - set(CHANGEABLE):
         raise TypeError(f"update_key() cannot change {', '.join(sorted(unknown))}.")
-    fields = validation.clean(changes)
+    fields = validation.clean(changes, environment=key.environment)
     who = Actor.of(actor)
     with _transaction():
         now = timezone.now()
-        fresh = _locked(key)
+        fresh = _locked([key.pk], authority)[0]
         if fresh.revoked_at is not None:
             raise Conflict(_("This key is revoked, for good."))
+        if authority is not None:
+            after = copy(fresh)
+            for name, value in fields.items():
+                setattr(after, name, value)
+            authority.check("change", fresh, after)
         changed = {
             name: [getattr(fresh, name), value]
             for name, value in fields.items()
@@ -157,12 +192,13 @@ def update_key(*, key: APIKey, actor: ActorLike = None, **changes: Any) -> APIKe
         }
         if not changed:
             return fresh
-        after = {name: value for name, (_before, value) in changed.items()}
+        values = {name: value for name, (_before, value) in changed.items()}
         # UPDATE with its condition, not save(): where rows cannot be locked (SQLite), a
         # revoke that came in between must not be undone.
-        if not APIKey.objects.filter(pk=fresh.pk, revoked_at=None).update(**after, updated_at=now):
+        live = APIKey.objects.filter(pk=fresh.pk, revoked_at=None)
+        if not live.update(**values, updated_at=now):
             raise Conflict(_("This key is revoked, for good."))
-        for name, value in after.items():
+        for name, value in values.items():
             setattr(fresh, name, value)
         fresh.updated_at = now
         _record("updated", fresh, who, changes=changed)
@@ -171,30 +207,52 @@ def update_key(*, key: APIKey, actor: ActorLike = None, **changes: Any) -> APIKe
 
 
 def revoke_key(
-    *, key: APIKey, actor: ActorLike = None, reason: str = "", cascade: bool = False
+    *,
+    key: APIKey,
+    actor: ActorLike = None,
+    authority: Authority | None = None,
+    reason: str = "",
+    cascade: bool = False,
 ) -> APIKey:
     """Return *key*, revoked for good; where it was already, nothing changes.
 
     cascade: also every key that was made through it, to the last.
-    Raises InvalidInput where *reason* is too long.
+    Raises InvalidInput where *reason* is too long; BeyondCeiling, also for one of those
+    made through it; KeyRefused as ``update_key``.
     """
     reason = validation.clean({"reason": reason})["reason"]
     who = Actor.of(actor)
     with _transaction():
-        fresh = _revoke(_locked(key), who, reason)
+        keys = _locked([key.pk], authority)
         if cascade:
-            _revoke_offspring(fresh, who, reason)
-    return fresh
+            keys += _locked_offspring(keys[0])
+        for fresh in keys:
+            if authority is not None:
+                authority.check("revoke", fresh, fresh)
+        for fresh in keys:
+            _revoke(fresh, who, reason)
+    return keys[0]
 
 
-def delete_key(*, key: APIKey, actor: ActorLike = None, reason: str = "") -> None:
-    """Revoke *key* and take it out of every list; its row, usage and events stay."""
+def delete_key(
+    *,
+    key: APIKey,
+    actor: ActorLike = None,
+    authority: Authority | None = None,
+    reason: str = "",
+) -> None:
+    """Revoke *key* and take it out of every list; its row, usage and events stay.
+
+    Raises as ``revoke_key``.
+    """
     reason = validation.clean({"reason": reason})["reason"]
     who = Actor.of(actor)
     with _transaction():
-        fresh = _locked(key)
+        fresh = _locked([key.pk], authority)[0]
         if fresh.deleted_at is not None:
             return
+        if authority is not None:
+            authority.check("delete", fresh, fresh)
         now = timezone.now()
         values: dict[str, Any] = {"deleted_at": now, "updated_at": now}
         if fresh.revoked_at is None:
@@ -204,6 +262,17 @@ def delete_key(*, key: APIKey, actor: ActorLike = None, reason: str = "") -> Non
             setattr(fresh, name, value)
         _record("deleted", fresh, who, reason=reason)
         _announce(signals.key_deleted, key=fresh, actor=who, reason=reason)
+
+
+def note_deleted_row(*, instance: APIKey, **kwargs: Any) -> None:
+    """Leave an Event of a key whose row is deleted: with its owner, or by hand.
+
+    A receiver of ``pre_delete``: then its owner is still there to be named.
+    """
+    if instance.deleted_at is None:
+        reason = str(_("Its row was deleted."))
+        _record("deleted", instance, Actor.of(None), reason=reason)
+        _announce(signals.key_deleted, key=instance, actor=Actor.of(None), reason=reason)
 
 
 def mark_first_use(secret_id: int, now: datetime) -> None:
@@ -264,26 +333,50 @@ def _revoke(key: APIKey, actor: Actor, reason: str) -> APIKey:
     return key
 
 
-def _revoke_offspring(key: APIKey, actor: Actor, reason: str) -> None:
+def _locked_offspring(key: APIKey) -> list[APIKey]:
+    # Level by level: whoever makes a key through one of these locks that one first, and
+    # has either committed by now, and is found, or will find it revoked.
+    found: dict[uuid.UUID, APIKey] = {}
     parents: Sequence[uuid.UUID] = [key.pk]
-    seen = {key.pk}
     while parents:
-        children = list(
-            APIKey.objects.select_for_update().filter(created_by_key__in=parents).order_by("pk")
-        )
-        for child in children:
-            _revoke(child, actor, reason)
-        parents = [child.pk for child in children if child.pk not in seen]
-        seen.update(parents)
+        offspring = APIKey.objects.select_for_update().filter(created_by_key__in=parents)
+        level = [child for child in offspring.order_by("pk") if child.pk not in found]
+        parents = [child.pk for child in level]
+        found |= {child.pk: child for child in level}
+    found.pop(key.pk, None)
+    return list(found.values())
 
 
-def _locked(key: APIKey) -> APIKey:
-    # The row as it is now, kept from others until the transaction ends: what the
-    # caller holds may be older than a revoke.
-    fresh = APIKey.objects.select_for_update().filter(pk=key.pk).first()
-    if fresh is None:
+def _locked(ids: Sequence[uuid.UUID], authority: Authority | None) -> list[APIKey]:
+    # The rows as they are now, kept from others until the transaction ends: what the
+    # caller holds may be older than a revoke. In one order for all, and with the key
+    # through which is asked among them: two that manage each other must not deadlock.
+    own_id = None if authority is None else authority.key_id
+    wanted = {*ids} if own_id is None else {*ids, own_id}
+    locked = APIKey.objects.select_for_update().filter(pk__in=wanted).order_by("pk")
+    rows = {row.pk: row for row in (locked if wanted else ())}
+    if authority is not None:
+        authority.confirm(None if own_id is None else rows.get(own_id))
+    if not all(id_ in rows for id_ in ids):
         raise Conflict(_("This key is gone."))
-    return fresh
+    return [rows[id_] for id_ in ids]
+
+
+def _lock_owner(owner: Any) -> None:
+    # One at a time for each owner, from here to the commit: else two count the same keys.
+    connection = transaction.get_connection(router.db_for_write(APIKey))
+    no_key = connection.features.has_select_for_no_key_update
+    rows = type(owner)._base_manager.using(connection.alias).filter(pk=owner.pk)
+    list(rows.select_for_update(no_key=no_key).values_list("pk"))
+
+
+def _require_at_most(most: int, owner: Any) -> None:
+    keys = APIKey.objects.using(router.db_for_write(APIKey))
+    if keys.filter(owner=owner, revoked_at=None).count() > most:
+        raise Conflict(
+            _("There are %(most)d API keys of this owner, as many as there may be: revoke one.")
+            % {"most": most}
+        )
 
 
 def _transaction() -> transaction.Atomic:

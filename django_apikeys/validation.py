@@ -41,9 +41,10 @@ _UNPRINTABLE = re.compile(rf"[\x00-\x1f{_NEVER}]")
 _UNPRINTABLE_BUT_LINES = re.compile(rf"[\x00-\x08\x0b\x0c\x0e-\x1f{_NEVER}]")
 
 
-def clean(fields: Mapping[str, Any]) -> dict[str, Any]:
+def clean(fields: Mapping[str, Any], *, environment: object = None) -> dict[str, Any]:
     """Return *fields*, each as it is to be stored.
 
+    environment: of the key, where *fields* do not say it.
     Raises InvalidInput, with every bad field and all that is wrong with it.
     """
     cleaned: dict[str, Any] = {}
@@ -53,9 +54,37 @@ def clean(fields: Mapping[str, Any]) -> dict[str, Any]:
             cleaned[name] = CLEANERS[name](value)
         except ValidationError as error:
             errors[name] = error
+    if "expires_at" in cleaned:
+        try:
+            check_lifetime(cleaned.get("environment", environment), cleaned["expires_at"])
+        except ValidationError as error:
+            errors["expires_at"] = error
     if errors:
         raise InvalidInput(errors)
     return cleaned
+
+
+def default_expiry(environment: object) -> datetime | None:
+    """Return when a key ends of whose expiry nothing is said; None is never."""
+    span = _span(conf.DEFAULT_LIFETIME, environment) or _span(conf.MAX_LIFETIME, environment)
+    return None if span is None else timezone.now() + span
+
+
+def check_lifetime(environment: object, expires_at: datetime | None) -> None:
+    """Raise ValidationError where a key of *environment* may not live that long."""
+    longest = _span(conf.MAX_LIFETIME, environment)
+    if longest is None:
+        return
+    if expires_at is None or expires_at > timezone.now() + longest:
+        raise ValidationError(
+            _("A key of “%(environment)s” ends within %(days)s days: say when.")
+            % {"environment": environment, "days": f"{longest / timedelta(days=1):g}"},
+            code="far",
+        )
+
+
+def _span(spans: Mapping[str, timedelta | None], environment: object) -> timedelta | None:
+    return spans.get(environment) if isinstance(environment, str) else None
 
 
 def clean_name(value: object) -> str:

@@ -17,7 +17,7 @@ from rest_framework import exceptions
 from rest_framework.settings import api_settings
 
 from django_apikeys.actors import Kind
-from django_apikeys.authority import Authority, with_key
+from django_apikeys.authority import authority_of, with_key
 from django_apikeys.conf import conf
 from django_apikeys.keys.scopes import is_known
 from django_apikeys.models import EVENT_TYPES, STATUSES, APIKey, APIKeyEvent, APIKeySecret
@@ -94,7 +94,7 @@ class _OwnersFilter(django_filters.FilterSet):
         return []
 
     def _visible_owners(self) -> QuerySet[Any]:
-        return Authority(self.request.user).owners("see")
+        return authority_of(self.request).owners("see")
 
 
 class APIKeyFilter(_OwnersFilter):

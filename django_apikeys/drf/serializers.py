@@ -75,7 +75,10 @@ class _Switch(serializers.BooleanField):
 
 
 class KeyInput(StrictSerializer):
-    """The settings of a key. With ``partial=True`` those that are to change."""
+    """The settings of a key. With ``partial=True`` those that are to change.
+
+    Its context has the ``environment`` of a key for which the body names none.
+    """
 
     not_settable: tuple[str, ...] = (
         "id",
@@ -127,6 +130,12 @@ class KeyInput(StrictSerializer):
         cast("_Text", fields["name"]).allow_blank = not conf.REQUIRE_NAME
         return fields
 
+    def validate_expires_at(self, value: Any) -> Any:
+        # Here, so that it is named together with whatever else is wrong.
+        environment = self.initial_data.get("environment", self.context["environment"])
+        validation.check_lifetime(environment, value)
+        return value
+
 
 class NewKeyInput(KeyInput):
     """The settings of a key that is to be made; the view finds its ``owner``."""
@@ -145,8 +154,13 @@ class ChangedKeyInput(KeyInput):
     not_settable = (*KeyInput.not_settable, "environment", "owner")
 
 
-class RevokeInput(StrictSerializer):
-    """Why a key is revoked, and whether those made through it are too."""
+class SelfRevokeInput(StrictSerializer):
+    """Why a key revokes itself."""
 
     reason = _Text(required=False, allow_blank=True, validators=_rules(validation.clean_reason))
+
+
+class RevokeInput(SelfRevokeInput):
+    """Why a key is revoked, and whether those made through it are too."""
+
     cascade = _Switch(required=False)

@@ -9,14 +9,16 @@ from django_apikeys.drf.views import (
     EventsView,
     KeyEventsView,
     ScopesView,
-    SelfView,
+    SelfDetailView,
+    SelfRevokeView,
 )
 
 app_name = "apikeys"
 
 urlpatterns = [
     path("keys/", APIKeyViewSet.as_view({"get": "list", "post": "create"}), name="key-list"),
-    path("keys/self/", SelfView.as_view(), name="key-self"),
+    path("keys/self/", SelfDetailView.as_view(), name="key-self"),
+    path("keys/self/revoke/", SelfRevokeView.as_view(), name="key-self-revoke"),
     path(
         "keys/<str:pk>/",
         APIKeyViewSet.as_view(

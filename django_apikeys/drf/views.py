@@ -11,14 +11,14 @@ from rest_framework import status
 from rest_framework.decorators import action
 from rest_framework.exceptions import NotFound, ParseError, ValidationError
 from rest_framework.generics import GenericAPIView
-from rest_framework.permissions import BasePermission
+from rest_framework.permissions import IsAuthenticated
 from rest_framework.response import Response
 from rest_framework.views import APIView
 from rest_framework.viewsets import GenericViewSet
 
 from django_apikeys import services
 from django_apikeys.actors import Actor
-from django_apikeys.authority import Authority, with_key
+from django_apikeys.authority import authority_of, with_key
 from django_apikeys.conf import conf
 from django_apikeys.drf.exceptions import as_api_exception
 from django_apikeys.drf.filters import APIKeyEventFilter, APIKeyFilter, StrictFilterBackend
@@ -30,17 +30,22 @@ from django_apikeys.drf.serializers import (
     ChangedKeyInput,
     NewKeyInput,
     RevokeInput,
+    SelfRevokeInput,
     StrictSerializer,
 )
-from django_apikeys.exceptions import ChangeRefused, NotPermitted
-from django_apikeys.keys.grants import Grant
+from django_apikeys.exceptions import ChangeRefused, Refused
 from django_apikeys.models import APIKey, APIKeyEvent
 from django_apikeys.representation import event_as_dict, key_as_dict
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+
     from rest_framework.renderers import BaseRenderer
     from rest_framework.request import Request
+    from rest_framework.serializers import BaseSerializer
 
+    from django_apikeys.authority import Authority
+    from django_apikeys.keys.grants import Grant
     from django_apikeys.models import APIKeyQuerySet, AppendOnlyQuerySet
     from django_apikeys.policy import Action
 
@@ -51,24 +56,20 @@ _INPUTS: dict[str, type[StrictSerializer]] = {
 }
 
 
-class IsPerson(BasePermission):
-    """A person: keys do not manage keys, but for ``keys/self/``."""
-
-    def has_permission(self, request: Request, view: APIView) -> bool:
-        if isinstance(request.auth, Grant):
-            raise as_api_exception(NotPermitted(_("API keys cannot manage API keys.")))
-        return bool(getattr(request.user, "is_authenticated", False))
-
-
 class ManagementView(APIView):
     """What the views have in common: nothing is cached, and our errors are answered."""
+
+    @property
+    def authority(self) -> Authority:
+        """What the caller may do, a person or a key."""
+        return authority_of(self.request)
 
     @property
     def default_response_headers(self) -> dict[str, str]:
         return {**super().default_response_headers, "Cache-Control": "no-store"}
 
     def handle_exception(self, exc: Exception) -> Response:
-        if isinstance(exc, ChangeRefused):
+        if isinstance(exc, (ChangeRefused, Refused)):
             exc = as_api_exception(exc)
         return super().handle_exception(exc)
 
@@ -77,7 +78,7 @@ class APIKeyViewSet(ManagementView, GenericViewSet[APIKey]):
     """Keys of the owners whom the caller may see."""
 
     queryset = APIKey.objects.none()
-    permission_classes = (IsPerson,)
+    permission_classes = (IsAuthenticated,)
     required_scopes = {
         "list": ["apikeys:read"],
         "retrieve": ["apikeys:read"],
@@ -94,11 +95,6 @@ class APIKeyViewSet(ManagementView, GenericViewSet[APIKey]):
         # By method: OPTIONS and the browsable API ask for those of the others.
         name = self.action_map.get((self.request.method or "").lower())
         return _INPUTS.get(name or "", NewKeyInput)
-
-    @property
-    def authority(self) -> Authority:
-        """What the caller may do."""
-        return Authority(self.request.user)
 
     def get_queryset(self) -> APIKeyQuerySet:
         return self.authority.visible_keys()
@@ -118,9 +114,7 @@ class APIKeyViewSet(ManagementView, GenericViewSet[APIKey]):
         # Before the body is read: who may create for nobody learns nothing from it.
         self.authority.require_any("create")
         fields = self._input()
-        owner = fields.pop("owner")
-        self.authority.require_grantable(fields.get("scopes", ()), owner)
-        issued = services.create_key(owner=owner, actor=self._actor(), **fields)
+        issued = services.create_key(**self._caller(), **fields)
         # As it is listed, which takes no query for each of its parts.
         key = APIKey.objects.listed().filter(pk=issued.key.pk).first() or issued.key
         body = {**key_as_dict(key, timezone.now()), "secret": issued.secret}
@@ -128,29 +122,36 @@ class APIKeyViewSet(ManagementView, GenericViewSet[APIKey]):
 
     def partial_update(self, request: Request, pk: str) -> Response:
         key = self._permitted("change")
-        changes = self._input(partial=True)
-        self.authority.require_grantable(changes.get("scopes", ()), key.owner)
-        services.update_key(key=key, actor=self._actor(), **changes)
+        services.update_key(key=key, **self._caller(), **self._input(key))
         return _answer(self.get_object())
 
     def destroy(self, request: Request, pk: str) -> Response:
-        services.delete_key(key=self._permitted("delete"), actor=self._actor())
+        services.delete_key(key=self._permitted("delete"), **self._caller())
         return Response(status=status.HTTP_204_NO_CONTENT)
 
     @action(detail=True, methods=["post"])
     def revoke(self, request: Request, pk: str) -> Response:
         key = self._permitted("revoke")
-        services.revoke_key(key=key, actor=self._actor(), **self._input())
+        services.revoke_key(key=key, **self._caller(), **self._input())
         return _answer(self.get_object())
 
-    def _input(self, *, partial: bool = False) -> dict[str, Any]:
-        """Return the body of the request, once the policy has let its sender in."""
-        try:
-            data = self.get_serializer(data=self.request.data, partial=partial)
-            data.is_valid(raise_exception=True)
-        except RecursionError as error:
-            raise ParseError(_("The body is nested too deeply.")) from error
-        return dict(data.validated_data)
+    def get_serializer_context(self) -> dict[str, Any]:
+        environment = self.authority.default_environment or conf.ENVIRONMENTS[0]
+        return {**super().get_serializer_context(), "environment": environment}
+
+    def _input(self, key: APIKey | None = None) -> dict[str, Any]:
+        """Return the body of the request, once the policy has let its sender in.
+
+        key: the one that is to change.
+        """
+        context = self.get_serializer_context()
+        if key is not None:
+            context["environment"] = key.environment
+        return _validated(
+            lambda: self.get_serializer(
+                data=self.request.data, partial=key is not None, context=context
+            )
+        )
 
     def _permitted(self, action_: Action) -> APIKey:
         """Return the key of the path, once the policy has allowed *action_* with it."""
@@ -169,15 +170,15 @@ class APIKeyViewSet(ManagementView, GenericViewSet[APIKey]):
             return self.authority.project()
         return self.authority.owner_named(identifier)
 
-    def _actor(self) -> Actor:
-        return Actor.from_request(self.request)
+    def _caller(self) -> dict[str, Any]:
+        return {"actor": Actor.from_request(self.request), "authority": self.authority}
 
 
 class EventsView(ManagementView, GenericAPIView[APIKeyEvent]):
     """The events of the owners whom the caller may see; they are read, and nothing else."""
 
     queryset = APIKeyEvent.objects.none()
-    permission_classes = (IsPerson,)
+    permission_classes = (IsAuthenticated,)
     required_scopes = ("apikeys:read",)
     pagination_class = EnvelopePagination
     filter_backends = (StrictFilterBackend,)
@@ -189,7 +190,7 @@ class EventsView(ManagementView, GenericAPIView[APIKeyEvent]):
         return [*super().renderer_classes, EventCSVRenderer]
 
     def get_queryset(self) -> AppendOnlyQuerySet:
-        return Authority(self.request.user).visible_events()
+        return self.authority.visible_events()
 
     def get(self, request: Request, **kwargs: Any) -> Response:
         page = self.paginate_queryset(self.filter_queryset(self.get_queryset()))
@@ -212,21 +213,19 @@ class KeyEventsView(EventsView):
     """The events of one key."""
 
     def get_queryset(self) -> AppendOnlyQuerySet:
-        key = _visible_key(Authority(self.request.user), self.kwargs["pk"])
+        key = _visible_key(self.authority, self.kwargs["pk"])
         return APIKeyEvent.objects.of_key(key)
 
 
 class ScopesView(ManagementView):
     """The scopes that the caller may grant, for ``?owner=`` or for any owner."""
 
-    permission_classes = (IsPerson,)
+    permission_classes = (IsAuthenticated,)
     required_scopes = ("apikeys:read",)
 
     def get(self, request: Request) -> Response:
-        authority = Authority(request.user)
-        grantable = {
-            scope for owner in self._owners(authority) for scope in authority.grantable(owner)
-        }
+        owners = self._owners(self.authority)
+        grantable = {scope for owner in owners for scope in self.authority.grantable(owner)}
         return Response(
             [
                 {"name": scope, "description": description}
@@ -246,15 +245,44 @@ class ScopesView(ManagementView):
 
 
 class SelfView(ManagementView):
-    """What a key may always read of itself."""
+    """What a key may always read of itself, and what it may do to itself."""
 
     permission_classes = (HasAPIKey,)
-    required_scopes = ()
+    required_scopes: Collection[str] = ()
+
+    def get_object(self) -> APIKey:
+        # 404 where it was deleted while it was verified.
+        key_id = cast("Grant", self.request.auth).key_id
+        return get_object_or_404(APIKey.objects.listed(), pk=key_id)
+
+
+class SelfDetailView(SelfView):
+    """``keys/self/``."""
 
     def get(self, request: Request) -> Response:
-        # 404 where it was deleted while it was verified.
-        key_id = cast("Grant", request.auth).key_id
-        return _answer(get_object_or_404(APIKey.objects.listed(), pk=key_id))
+        return _answer(self.get_object())
+
+
+class SelfRevokeView(SelfView):
+    """``keys/self/revoke/``: also by a secret in its grace, so that a leak can be ended."""
+
+    required_scopes = ("self:revoke",)
+
+    def post(self, request: Request) -> Response:
+        fields = _validated(lambda: SelfRevokeInput(data=request.data))
+        actor = Actor.from_request(request)
+        services.revoke_key(key=self.get_object(), actor=actor, **fields)
+        return _answer(self.get_object())
+
+
+def _validated(serializer: Callable[[], BaseSerializer[Any]]) -> dict[str, Any]:
+    # Made here, as it is the parser that fails on a body that is nested too deeply.
+    try:
+        data = serializer()
+        data.is_valid(raise_exception=True)
+    except RecursionError as error:
+        raise ParseError(_("The body is nested too deeply.")) from error
+    return dict(data.validated_data)
 
 
 def _visible_key(authority: Authority, pk: str) -> APIKey:

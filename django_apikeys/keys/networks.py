@@ -55,6 +55,25 @@ def contains(networks: Sequence[str], address: Address) -> bool:
     )
 
 
+def outside(networks: Sequence[str], others: Sequence[str]) -> list[str]:
+    """Return those of *networks* that do not lie within *others*, taken together."""
+    wider = [network for text in others if (network := _stored_network(text))]
+    joined: list[Network] = [
+        *ipaddress.collapse_addresses(n for n in wider if isinstance(n, ipaddress.IPv4Network)),
+        *ipaddress.collapse_addresses(n for n in wider if isinstance(n, ipaddress.IPv6Network)),
+    ]
+    return [
+        text
+        for text in networks
+        if (network := _stored_network(text))
+        and not any(_lies_within(network, other) for other in joined)
+    ]
+
+
+def _lies_within(network: Network, other: Network) -> bool:
+    return network.version == other.version and network.subnet_of(other)  # type: ignore[arg-type]  # of one version
+
+
 def _parse_network(text: str) -> Network:
     # A zone is a name on the machine that saw it, and any text at all.
     if "%" in text:

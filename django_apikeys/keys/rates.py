@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 
@@ -16,6 +17,16 @@ class Rate:
     limit: int
     seconds: int
 
+    def __str__(self) -> str:
+        letters = {seconds: letter for letter, seconds in _SECONDS.items()}
+        return f"{self.limit}/{letters[self.seconds]}"
+
+    def lies_within(self, other: Rate) -> bool:
+        """Tell whether nothing that this rate lets through is too much for *other*."""
+        # By whole windows: 60/m may come in one second, and is more than 1/s.
+        windows = math.ceil(other.seconds / self.seconds)
+        return self.limit * windows <= other.limit
+
 
 def parse_rate(text: str) -> Rate:
     """Return the rate of *text*, ``N/s``, ``N/m``, ``N/h`` or ``N/d``.
@@ -28,3 +39,11 @@ def parse_rate(text: str) -> Rate:
             "A rate is a number from 1 to 999999999, a slash and s, m, h or d: for instance 300/m."
         )
     return Rate(limit=int(match[1]), seconds=_SECONDS[match[2]])
+
+
+def read_stored(text: object) -> Rate | None:
+    """Return the rate of a stored text; None where there is none, or none that can be read."""
+    try:
+        return parse_rate(text if isinstance(text, str) else "")
+    except ValueError:
+        return None

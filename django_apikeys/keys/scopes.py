@@ -33,6 +33,11 @@ def is_reserved(scope: str) -> bool:
     return scope.partition(":")[0] in _RESERVED_RESOURCES
 
 
+def manages_keys(scope: str) -> bool:
+    """Tell whether *scope* is one that lets a key manage keys; no key grants it."""
+    return scope.partition(":")[0] == "apikeys"
+
+
 def is_known(scope: str, registry: Collection[str]) -> bool:
     """Tell whether *scope* can be granted: registered, or a wildcard over registered ones."""
     if scope == "*" or scope in RESERVED:
@@ -81,14 +86,25 @@ def with_implied(
 
 
 def beyond(
-    scopes: Iterable[str], grantable: Collection[str], registry: Collection[str]
+    scopes: Iterable[str], grantable: Collection[str], registry: Collection[str] | None = None
 ) -> list[str]:
-    """Return those of *scopes* that are more than *grantable*; a wildcard is all it covers."""
+    """Return those of *scopes* that are more than *grantable*.
+
+    registry: the scopes there are. With it a wildcard also lies within *grantable* where
+    all that it covers today does; without it only where a wildcard as wide is there.
+    """
     return [
         scope
         for scope in scopes
-        if not all(one in grantable for one in _expanded(scope, registry))
+        if not _covers_one(grantable, scope) and not _all_covered(scope, grantable, registry)
     ]
+
+
+def _all_covered(scope: str, grantable: Collection[str], registry: Collection[str] | None) -> bool:
+    if registry is None or not scope.endswith("*"):
+        return False
+    covered = (known for known in registry if _covers_one((scope,), known))
+    return all(_covers_one(grantable, known) for known in covered)
 
 
 def _brought_along(
@@ -104,12 +120,6 @@ def _brought_along(
             resource, _, action = scope.partition(":")
             if action == source and not is_reserved(scope):
                 yield from (f"{resource}:{target}" for target in targets)
-
-
-def _expanded(scope: str, registry: Collection[str]) -> Iterable[str]:
-    if not scope.endswith("*"):
-        return (scope,)
-    return (known for known in registry if _covers_one((scope,), known))
 
 
 def _covers_one(granted: Collection[str], scope: str) -> bool:

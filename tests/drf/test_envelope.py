@@ -266,18 +266,31 @@ def test_change_of_a_revoked_key_has_its_reason(issued, as_user):
 
 
 @pytest.mark.parametrize(
-    ("error", "status", "code"),
+    ("error", "status", "code", "detail"),
     [
-        (NotPermitted("No."), 403, "permission_denied"),
-        (BeyondCeiling("No."), 403, "beyond_ceiling"),
-        (Conflict("No."), 409, "conflict"),
+        (NotPermitted("No."), 403, "permission_denied", "No."),
+        (
+            BeyondCeiling({"scopes": ["jobs:write", "*"], "expires_at": ["never"]}),
+            403,
+            "beyond_ceiling",
+            "This is more than you may give to an API key: scopes (jobs:write, *), "
+            "expires_at (never).",
+        ),
+        (
+            BeyondCeiling({"scopes": ["a:b"] * 11}),
+            403,
+            "beyond_ceiling",
+            "This is more than you may give to an API key: scopes (a:b, a:b, a:b, a:b, a:b, a:b, "
+            "a:b, a:b, a:b, a:b, …).",
+        ),
+        (Conflict("No."), 409, "conflict", "No."),
     ],
 )
-def test_change_that_is_refused_as_an_error_of_drf(error, status, code):
+def test_change_that_is_refused_as_an_error_of_drf(error, status, code, detail):
     exception = as_api_exception(error)
 
     assert exception.status_code == status
-    assert exception.detail == {"detail": "No.", "code": code}
+    assert exception.detail == {"detail": detail, "code": code}
     assert not hasattr(exception, "auth_header")
 
 

@@ -50,7 +50,9 @@ class Command(BaseCommand):
         )
         create.add_argument("--rate-limit", metavar="RATE", help="For instance 300/m.")
         create.add_argument(
-            "--expires-at", metavar="MOMENT", help="For instance 2027-01-31T12:00:00Z."
+            "--expires-at",
+            metavar="MOMENT",
+            help="For instance 2027-01-31T12:00:00Z, or never. Default: as the settings say.",
         )
         create.set_defaults(run=self._create)
 
@@ -104,7 +106,7 @@ class Command(BaseCommand):
             scopes=options["scopes"],
             allowed_ips=options["allowed_ips"],
             rate_limit=options["rate_limit"],
-            expires_at=_moment(options["expires_at"]),
+            expires_at=_expiry(options["expires_at"]),
         )
         facts = key_as_dict(issued.key, timezone.now())
         if options["json"]:
@@ -219,15 +221,20 @@ def _key(text: str) -> APIKey:
     return key
 
 
-def _moment(text: str | None) -> datetime | None:
+def _expiry(text: str | None) -> datetime | None:
     if text is None:
+        unsaid: datetime | None = services.UNSAID
+        return unsaid
+    if text == "never":
         return None
     try:
         moment = parse_datetime(text)
     except ValueError:
         moment = None
     if moment is None:
-        raise CommandError("--expires-at: a moment such as 2027-01-31T12:00:00Z is needed.")
+        raise CommandError(
+            "--expires-at: a moment such as 2027-01-31T12:00:00Z is needed, or never."
+        )
     return timezone.make_aware(moment) if timezone.is_naive(moment) else moment
 
 
