@@ -25,5 +25,6 @@ class APIKeysConfig(AppConfig):
         checks.register(findings.check_settings, "django_apikeys")
         checks.register(findings.check_policy, "django_apikeys")
         checks.register(findings.check_peppers, checks.Tags.database)
+        checks.register(findings.check_owner_column, checks.Tags.database)
         checks.register(findings.check_deployment, "django_apikeys", deploy=True)
         checks.register(findings.check_views, "django_apikeys")

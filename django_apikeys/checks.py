@@ -6,10 +6,14 @@ from typing import Any
 
 from django.apps import apps
 from django.contrib.auth import get_user_model
+from django.core.cache import caches
+from django.core.cache.backends.dummy import DummyCache
+from django.core.cache.backends.locmem import LocMemCache
 from django.core.checks import CheckMessage, Error, Warning  # noqa: A004 - Django's own names
 from django.core.exceptions import FieldError, ImproperlyConfigured
 from django.db import Error as DatabaseTrouble
-from django.db import router
+from django.db import connections, router
+from django.utils.module_loading import import_string
 
 from django_apikeys.conf import Configuration, conf, unknown_settings
 from django_apikeys.keys.networks import normalise_network
@@ -99,7 +103,12 @@ def _unknown_settings() -> list[CheckMessage]:
 
 
 def check_deployment(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
-    """W002: the pepper is derived from SECRET_KEY, so that whoever has one has both."""
+    """W002, W009: what serves to try the package, and not a site with visitors."""
+    return _derived_pepper() + _unshared_cache()
+
+
+def _derived_pepper() -> list[CheckMessage]:
+    # Whoever has SECRET_KEY has the pepper too.
     try:
         if conf.PEPPERS:
             return []
@@ -117,8 +126,30 @@ def check_deployment(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     ]
 
 
+def _unshared_cache() -> list[CheckMessage]:
+    try:
+        alias = conf.CACHE
+        # Not made: a check asks no server, and needs no client of it.
+        backend = import_string(caches.settings[alias]["BACKEND"])
+    except (ImproperlyConfigured, ImportError):
+        return []  # E001 says so, or Django as soon as it makes the cache
+    if not isinstance(backend, type) or not issubclass(backend, (LocMemCache, DummyCache)):
+        return []
+    return [
+        Warning(
+            f"The cache {alias!r} ({backend.__name__}) is not shared between processes: each "
+            "counts for itself, and a limit holds as many times as there are processes.",
+            hint=(
+                "Let CACHES have one of Redis or memcached, and APIKEYS_CACHE name it: "
+                'APIKEYS_CACHE = "default".'
+            ),
+            id="django_apikeys.W009",
+        )
+    ]
+
+
 def check_views(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
-    """E002, W003, W004: see ``drf.checks``, which is loaded when there is something to check."""
+    """E002, W003, W004, W007, W008: see ``drf.checks``, loaded where DRF is installed."""
     if not apps.is_installed("rest_framework"):
         return []
     from django_apikeys.drf.checks import view_findings  # noqa: PLC0415 - as said
@@ -146,3 +177,46 @@ def check_peppers(databases: Any = None, **kwargs: Any) -> list[CheckMessage]:
         )
         for name, count in gone.items()
     ]
+
+
+def check_owner_column(databases: Any = None, **kwargs: Any) -> list[CheckMessage]:
+    """E005: the column of the owner was made for another model. Asked with ``--database``."""
+    alias = router.db_for_write(APIKey)
+    if alias not in (databases or ()):
+        return []
+    try:
+        # The setting, and not what the models were loaded with.
+        owner = apps.get_model(conf.OWNER_MODEL)._meta
+        found = _reference_of_owner(alias)
+    except (ImproperlyConfigured, LookupError, ValueError):
+        return []  # E001 says so, or Django's check of the foreign key
+    except DatabaseTrouble:
+        return []  # the database is down
+    wanted = (owner.db_table, owner.pk.column)
+    # Some databases fold the names of tables.
+    if found is None or [name.lower() for name in found] == [name.lower() for name in wanted]:
+        return []
+    return [
+        Error(
+            f"By APIKEYS_OWNER_MODEL owner_id refers to {'.'.join(wanted)}, in the database to "
+            f"{'.'.join(found)}.",
+            hint=(
+                "The first migrate has fixed APIKEYS_OWNER_MODEL: set it back. Or lose all keys: "
+                "manage.py migrate --skip-checks django_apikeys zero, then manage.py migrate."
+            ),
+            id="django_apikeys.E005",
+        )
+    ]
+
+
+def _reference_of_owner(alias: str) -> tuple[str, str] | None:
+    """Return the table and column that the owner's foreign key has in the database.
+
+    None: there is no table, or no foreign key (MyISAM keeps none).
+    """
+    connection = connections[alias]
+    with connection.cursor() as cursor:
+        relations = connection.introspection.get_relations(cursor, APIKey._meta.db_table)
+    relation = relations.get(APIKey._meta.get_field("owner").column)
+    # From Django 6.1 on with a third part, what ON DELETE does.
+    return None if relation is None else (relation[1], relation[0])

@@ -150,21 +150,47 @@ class Configuration:
 
     @property
     def MAX_KEYS_PER_OWNER(self) -> int | None:
-        """Keys that an owner may have that are not revoked; None is no cap."""
+        """Keys that an owner may have that are not revoked; default None, no cap."""
         most = getattr(settings, "APIKEYS_MAX_KEYS_PER_OWNER", None)
         if most is not None and (not isinstance(most, int) or isinstance(most, bool) or most < 1):
-            raise ImproperlyConfigured("APIKEYS_MAX_KEYS_PER_OWNER is a number, 1 or more.")
+            raise ImproperlyConfigured(
+                "APIKEYS_MAX_KEYS_PER_OWNER is None or a number, 1 or more."
+            )
         return most
 
     @property
     def DEFAULT_LIFETIME(self) -> Mapping[str, timedelta | None]:
-        """How long a key lives of whose expiry nothing is said, by environment."""
-        return _lifetimes("APIKEYS_DEFAULT_LIFETIME", self.ENVIRONMENTS)
+        """How long a key lives of whose expiry nothing is said, by environment.
+
+        None, the default: as long as MAX_LIFETIME lets it.
+        """
+        lifetimes = _lifetimes("APIKEYS_DEFAULT_LIFETIME", self.ENVIRONMENTS)
+        for environment, longest in self.MAX_LIFETIME.items():
+            if (lifetimes[environment] or timedelta()) > (longest or LONGEST):
+                raise ImproperlyConfigured(
+                    f"APIKEYS_DEFAULT_LIFETIME of {environment!r} is longer than its "
+                    "APIKEYS_MAX_LIFETIME."
+                )
+        return lifetimes
 
     @property
     def MAX_LIFETIME(self) -> Mapping[str, timedelta | None]:
-        """How far from now an expiry may be set at most, by environment."""
+        """How far from now an expiry may be set at most, by environment.
+
+        None, the default: a key may live without an end.
+        """
         return _lifetimes("APIKEYS_MAX_LIFETIME", self.ENVIRONMENTS)
+
+    @property
+    def CACHE(self) -> str:
+        """Alias of the cache that holds counters; default that of django-ratelimit."""
+        alias = _text("APIKEYS_CACHE", getattr(settings, "RATELIMIT_USE_CACHE", "default"))
+        if alias not in settings.CACHES:
+            raise ImproperlyConfigured(
+                f"APIKEYS_CACHE (where it is not set, RATELIMIT_USE_CACHE): {alias!r} is not "
+                "in CACHES."
+            )
+        return alias
 
     # The seams: a dotted path each.
 
@@ -239,13 +265,14 @@ def _lifetimes(name: str, environments: Sequence[str]) -> Mapping[str, timedelta
 
 
 def _span(name: str, value: Any) -> timedelta | None:
-    if isinstance(value, int) and not isinstance(value, bool) and value <= LONGEST.days:
+    # Bounded before it is made: a timedelta of 10**10 days, or -10**10, is an OverflowError.
+    if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= LONGEST.days:
         value = timedelta(days=value)
     if value is None or (isinstance(value, timedelta) and timedelta() < value <= LONGEST):
         return value
     raise ImproperlyConfigured(
-        f"{name} is a timedelta or a number of days, up to 100 years; or a dict of these by "
-        "environment."
+        f"{name} is None, a timedelta or a whole number of days, up to 100 years; or a dict of "
+        "these by environment."
     )
 
 

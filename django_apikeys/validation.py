@@ -16,7 +16,7 @@ from django.core.exceptions import ValidationError
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from django_apikeys.conf import conf
+from django_apikeys.conf import LONGEST, conf
 from django_apikeys.exceptions import InvalidInput
 from django_apikeys.keys import scopes as grammar
 from django_apikeys.keys.networks import normalise_network
@@ -33,7 +33,6 @@ MOST_NETWORKS = 100
 METADATA_BYTES = 4096
 # MariaDB stores JSON of up to 32 levels, and an event has these some levels down.
 MOST_LEVELS = 25
-_FURTHEST = timedelta(days=366 * 100)
 # NUL and lone surrogates cannot be stored by PostgreSQL; the rest has no place in a name,
 # and what turns the direction of text around makes one key look like another.
 _NEVER = r"\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff"
@@ -166,7 +165,7 @@ def clean_expires_at(value: object) -> datetime | None:
         raise ValidationError(
             _("This moment is in the past. To end a key now, revoke it."), code="past"
         )
-    if value > now + _FURTHEST:
+    if value > now + LONGEST:
         raise ValidationError(
             _("This is more than a hundred years away. Leave it empty for never."), code="far"
         )

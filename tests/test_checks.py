@@ -1,29 +1,36 @@
 """The system checks. This module is its own URLconf: ``serve()`` fills it for a test."""
 
+import functools
 from typing import Any
 
 import pytest
+from django.contrib.auth.models import Group, User
+from django.core.cache.backends.locmem import LocMemCache
 from django.core.checks import CheckMessage
 from django.core.checks import registry as check_registry
 from django.core.management import call_command
 from django.core.management.base import SystemCheckError
-from django.db import OperationalError, connection
+from django.db import OperationalError, connection, models
 from django.test import override_settings
+from django.test.utils import isolate_apps
 from django.urls import clear_url_caches, include, path
+from django.utils.functional import cached_property
 from rest_framework.authentication import BasicAuthentication, SessionAuthentication
 from rest_framework.decorators import (
+    action,
     api_view,
     authentication_classes,
     permission_classes,
 )
 from rest_framework.permissions import IsAuthenticated
-from rest_framework.routers import SimpleRouter
+from rest_framework.routers import APIRootView, DefaultRouter, SimpleRouter
 from rest_framework.views import APIView
 from rest_framework.viewsets import ModelViewSet, ReadOnlyModelViewSet, ViewSet
 
 from django_apikeys import services
 from django_apikeys.checks import (
     check_deployment,
+    check_owner_column,
     check_peppers,
     check_policy,
     check_settings,
@@ -31,10 +38,13 @@ from django_apikeys.checks import (
 )
 from django_apikeys.drf.authentication import APIKeyAuthentication
 from django_apikeys.drf.permissions import HasAPIKey, HasScope
+from django_apikeys.drf.views import EventsView, ScopesView
+from django_apikeys.models import APIKey, OwnerQuota
 from django_apikeys.policy import BasePolicy, UserPolicy
 
 OURS = "django_apikeys.drf.authentication.APIKeyAuthentication"
 SESSION = "rest_framework.authentication.SessionAuthentication"
+BACKENDS = "django.core.cache.backends"
 urlpatterns: list = []
 
 
@@ -55,39 +65,49 @@ class OtherKeyAuthentication(APIKeyAuthentication):
 
 
 @pytest.fixture
-def serve(settings):
-    """Put views at the URLs of the site."""
+def mount(settings):
+    """Make URL patterns those of the site."""
 
-    def serve(*views):
-        urlpatterns[:] = [
-            path(f"{number}/", getattr(view, "as_view", lambda view=view: view)())
-            for number, view in enumerate(views)
-        ]
-        _serve_here(settings)
+    def mount(*patterns):
+        urlpatterns[:] = patterns
+        settings.ROOT_URLCONF = "tests.test_checks"
+        clear_url_caches()
 
-    yield serve
+    yield mount
     urlpatterns.clear()
     clear_url_caches()
 
 
 @pytest.fixture
-def route(settings):
+def serve(mount):
+    """Put views at the URLs of the site."""
+
+    def serve(*views):
+        mount(
+            *(
+                path(f"{number}/", getattr(view, "as_view", lambda view=view: view)())
+                for number, view in enumerate(views)
+            )
+        )
+
+    return serve
+
+
+@pytest.fixture
+def route(mount):
     """Put a viewset at the URLs of the site, by a router and an include."""
 
-    def route(viewset):
-        router = SimpleRouter()
+    def route(viewset, router_class=SimpleRouter):
+        router = router_class()
         router.register("things", viewset, basename="thing")
-        urlpatterns[:] = [path("api/", include(router.urls))]
-        _serve_here(settings)
+        mount(path("api/", include(router.urls)))
 
-    yield route
-    urlpatterns.clear()
-    clear_url_caches()
+    return route
 
 
-def _serve_here(settings):
-    settings.ROOT_URLCONF = "tests.test_checks"
-    clear_url_caches()
+@pytest.fixture
+def _shared_cache(settings):
+    settings.CACHES = {"default": {"BACKEND": f"{BACKENDS}.redis.RedisCache"}}
 
 
 def ids(findings):
@@ -103,7 +123,14 @@ def test_are_registered_with_the_tag_of_the_app():
         check_registry.registry.get_checks(include_deployment_checks=True)
     )
 
-    assert {check_settings, check_policy, check_deployment, check_views} <= registered
+    assert registered >= {
+        check_settings,
+        check_policy,
+        check_deployment,
+        check_views,
+        check_peppers,
+        check_owner_column,
+    }
     assert check_registry.registry.tag_exists("django_apikeys")
 
 
@@ -131,6 +158,10 @@ class TestE001:
                 "PEPPERS": {"one": ""},
                 "PEPPER_CURRENT": "one",
                 "ROTATION_DAYS": 0,
+                "MAX_KEYS_PER_OWNER": 0,
+                "DEFAULT_LIFETIME": "90",
+                "MAX_LIFETIME": {"prod": 90},
+                "CACHE": "nowhere",
                 "HASHER": "nowhere.Hasher",
                 "POLICY": "nowhere.Policy",
                 "CLIENT_RESOLVER": "nowhere.resolver",
@@ -152,12 +183,29 @@ class TestE001:
 
         assert ids(check_settings(None)) == ["E001", "E001"]
 
+    def test_names_both_settings_that_do_not_agree_once(self, settings):
+        settings.APIKEYS_DEFAULT_LIFETIME = 90
+        settings.APIKEYS_MAX_LIFETIME = 30
+
+        assert [finding.msg for finding in check_settings(None)] == [
+            "APIKEYS_DEFAULT_LIFETIME of 'live' is longer than its APIKEYS_MAX_LIFETIME."
+        ]
+
     def test_bad_settings_stop_no_other_check(self, settings):
         settings.APIKEYS_SCOPES = ["jobs:read"]
         settings.APIKEYS_PEPPERS = {"one": ""}
+        settings.APIKEYS_CACHE = "nowhere"
+        settings.APIKEYS_OWNER_MODEL = ""
 
         assert check_views(None) == []
         assert check_deployment(None) == []
+        assert check_owner_column(databases=["default"]) == []
+
+    def test_a_bad_setting_of_undeclared_views_hides_no_other_finding(self, settings, serve):
+        settings.APIKEYS_UNDECLARED_VIEWS = "deny"
+        serve(DeclaresNothing, AsksList)
+
+        assert ids(check_views(None)) == ["E002"]
 
     def test_is_what_manage_py_check_fails_with(self, settings):
         settings.APIKEYS_PEPPERS = {"one": ""}
@@ -232,6 +280,7 @@ class TestW001:
         assert check_settings(None) == []
 
 
+@pytest.mark.usefixtures("_shared_cache")
 class TestW002:
     def test_the_pepper_is_derived(self):
         assert ids(check_deployment(None)) == ["W002"]
@@ -249,6 +298,72 @@ class TestW002:
 
         assert "W002" not in plain.err
         assert "django_apikeys.W002" in deploy.err
+
+
+class CountingCache(LocMemCache):
+    """What a host might derive from a cache of Django's."""
+
+
+def make_cache(location, params):
+    """What a host might name in BACKEND, which is no class."""
+
+
+@pytest.fixture
+def _listed_pepper(settings):
+    settings.APIKEYS_PEPPERS = {"one": "pepper-1"}
+
+
+@pytest.mark.usefixtures("_listed_pepper")
+class TestW009:
+    @pytest.mark.parametrize(
+        ("backend", "name"),
+        [
+            pytest.param(f"{BACKENDS}.locmem.LocMemCache", "LocMemCache", id="local memory"),
+            pytest.param(f"{BACKENDS}.dummy.DummyCache", "DummyCache", id="dummy"),
+            pytest.param("tests.test_checks.CountingCache", "CountingCache", id="derived"),
+        ],
+    )
+    def test_a_cache_that_is_not_shared(self, settings, backend, name):
+        settings.CACHES = {"default": {"BACKEND": backend}}
+
+        findings = check_deployment(None)
+
+        assert ids(findings) == ["W009"]
+        assert findings[0].msg.startswith(f"The cache 'default' ({name}) is not shared between")
+        assert not findings[0].is_serious()
+
+    @pytest.mark.parametrize(
+        "backend",
+        [
+            f"{BACKENDS}.redis.RedisCache",
+            f"{BACKENDS}.memcached.PyMemcacheCache",
+            f"{BACKENDS}.db.DatabaseCache",
+            "tests.test_checks.make_cache",
+            pytest.param("nowhere.Cache", id="Django says so"),
+        ],
+    )
+    def test_not_of(self, settings, backend):
+        settings.CACHES = {"default": {"BACKEND": backend}}
+
+        assert check_deployment(None) == []
+
+    def test_is_of_the_cache_that_counts_alone(self, settings):
+        settings.CACHES = {
+            "default": {"BACKEND": f"{BACKENDS}.locmem.LocMemCache"},
+            "counters": {"BACKEND": f"{BACKENDS}.redis.RedisCache"},
+        }
+        settings.APIKEYS_CACHE = "counters"
+
+        assert check_deployment(None) == []
+
+    def test_is_told_by_check_deploy_alone(self, capsys):
+        call_command("check", "--tag", "django_apikeys")
+        plain = capsys.readouterr()
+        call_command("check", "--deploy", "--tag", "django_apikeys")
+        deploy = capsys.readouterr()
+
+        assert "W009" not in plain.err
+        assert "django_apikeys.W009" in deploy.err
 
 
 class Ours(APIView):
@@ -346,6 +461,59 @@ class DeclaresByRequest(Ours):
         """Known when there is a request."""
 
 
+class DeclaresByCachedProperty(Ours):
+    @cached_property
+    def required_scopes(self):
+        """Known when there is a request, and the same from then on."""
+
+
+class DeclaresByFunctoolsCachedProperty(Ours):
+    @functools.cached_property
+    def scope_resource(self):
+        """Known when there is a request, and the same from then on."""
+
+
+class PermitsByRequest(Ours):
+    @property
+    def permission_classes(self):  # type: ignore[override]
+        """Known when there is a request."""
+
+
+class DeclaresNoKeys(Ours):
+    required_scopes = {}
+
+
+class DeclaresNothingByHasScope(Ours):
+    """HasScope asks for what the view declares."""
+
+    permission_classes = [HasScope, HasScope()]  # type: ignore[list-item]  # classes alone
+
+
+class ComposesAlone(Ours):
+    """Inside a composition it only asks."""
+
+    permission_classes = [HasScope("jobs:read") | IsAuthenticated]
+
+
+@api_view(["GET"])
+@authentication_classes([APIKeyAuthentication])
+def undeclared_function(request):
+    """Answer nothing."""
+
+
+@api_view(["GET"])
+@authentication_classes([APIKeyAuthentication])
+@permission_classes([HasScope("jobs:read")])  # type: ignore[list-item]  # classes alone
+def declared_function(request):
+    """Answer nothing."""
+
+
+class OwnRoot(APIRootView):
+    """The project's own, which it can change."""
+
+    authentication_classes = [APIKeyAuthentication]
+
+
 class ChoosesByRequest(APIView):
     required_scopes = ["jobs:raed"]
 
@@ -364,6 +532,23 @@ class NotOurs(APIView):
 class ReadsOnly(Ours):
     scope_resource = "invoices"
     http_method_names = ["get", "head", "options"]
+
+
+class TakesTheDefault(APIView):
+    @property
+    def unrelated(self):
+        """Return nothing."""
+
+
+class OwnEvents(EventsView):
+    """What a host might derive from a view of the management API."""
+
+
+class FilteredElsewhere(Ours):
+    """A view of the project, whose filters are its own affair."""
+
+    required_scopes = []
+    filterset_class = object
 
 
 def plain_view(request):
@@ -407,10 +592,10 @@ class TestE002:
             DeclaresKnown,
             DeclaresReserved,
             DeclaresEmpty,
-            DeclaresNothing,
             DeclaresByPermission,
             DeclaresInAComposition,
             DeclaresByRequest,
+            DeclaresByCachedProperty,
             ChoosesByRequest,
             NotOurs,
             plain_view,
@@ -493,8 +678,143 @@ class TestE002WhereNobodyWrites:
         assert findings[0].msg.endswith("asks for unknown scopes: 'invoices:raed'.")
 
 
+class TestW007:
+    @pytest.mark.parametrize(
+        ("view", "label"),
+        [
+            pytest.param(Ours, "Ours", id="none of the three"),
+            pytest.param(DeclaresNothing, "DeclaresNothing", id="other permissions"),
+            pytest.param(DeclaresNothingByHasScope, "DeclaresNothingByHasScope", id="HasScope"),
+            pytest.param(ComposesAlone, "ComposesAlone", id="composition"),
+            pytest.param(undeclared_function, "undeclared_function", id="function"),
+            pytest.param(OwnRoot, "OwnRoot", id="derived from a view of DRF"),
+        ],
+    )
+    def test_names_the_view(self, serve, view, label):
+        serve(view)
+
+        findings = check_views(None)
+
+        assert ids(findings) == ["W007"]
+        assert findings[0].msg == (
+            f"tests.test_checks.{label} declares no scopes, and so refuses every API key."
+        )
+        assert not findings[0].is_serious()
+
+    @pytest.mark.parametrize(
+        "view",
+        [
+            DeclaresKnown,
+            DeclaresEmpty,
+            DeclaresNoKeys,
+            DeclaresByPermission,
+            DeclaresInAComposition,
+            DeclaresByRequest,
+            DeclaresByCachedProperty,
+            DeclaresByFunctoolsCachedProperty,
+            PermitsByRequest,
+            ChoosesByRequest,
+            NotOurs,
+            declared_function,
+            plain_view,
+        ],
+    )
+    def test_not_of(self, serve, view):
+        serve(view)
+
+        assert check_views(None) == []
+
+    def test_not_of_what_as_view_was_given(self, serve):
+        serve(Ours.as_view(scope_resource="jobs"))
+
+        assert check_views(None) == []
+
+    def test_not_where_undeclared_views_are_open(self, serve, settings):
+        settings.APIKEYS_UNDECLARED_VIEWS = "allow"
+        serve(DeclaresNothing)
+
+        assert check_views(None) == []
+
+    def test_of_a_view_that_takes_the_classes_of_the_settings(self, serve):
+        serve(TakesTheDefault)
+
+        with override_settings(REST_FRAMEWORK={"DEFAULT_AUTHENTICATION_CLASSES": [OURS]}):
+            findings = check_views(None)
+
+        assert ids(findings) == ["W007"]
+
+    def test_not_of_the_root_of_a_router(self, route):
+        """A view of DRF's own."""
+        route(_viewset(_Lists, scope_resource="jobs"), DefaultRouter)
+
+        assert check_views(None) == []
+
+    def test_names_a_view_behind_two_urls_once(self, serve):
+        serve(DeclaresNothing, DeclaresNothing)
+
+        assert ids(check_views(None)) == ["W007"]
+
+    def test_names_every_view(self, serve):
+        serve(DeclaresNothing, ComposesAlone)
+
+        assert ids(check_views(None)) == ["W007", "W007"]
+
+    def test_of_a_viewset_whose_one_action_declares(self, route):
+        """The other refuses keys."""
+        route(_viewset(_Acts, scope_resource=None))
+
+        findings = check_views(None)
+
+        assert ids(findings) == ["W007"]
+        assert findings[0].msg.startswith("tests.test_checks.Things ")
+
+
+class TestW008:
+    @pytest.fixture
+    def _no_django_filters(self, settings):
+        settings.INSTALLED_APPS = [
+            app for app in settings.INSTALLED_APPS if app != "django_filters"
+        ]
+
+    @pytest.mark.usefixtures("_no_django_filters")
+    def test_the_management_api_without_the_templates_of_its_filters(self, mount):
+        mount(path("api/", include("django_apikeys.drf.urls")))
+
+        findings = check_views(None)
+
+        assert ids(findings) == ["W008"]
+        assert findings[0].hint == 'Add "django_filters" to INSTALLED_APPS.'
+        assert not findings[0].is_serious()
+
+    @pytest.mark.usefixtures("_no_django_filters")
+    def test_a_view_that_is_derived_from_one(self, serve):
+        serve(OwnEvents)
+
+        assert ids(check_views(None)) == ["W008"]
+
+    @pytest.mark.usefixtures("_no_django_filters")
+    @pytest.mark.parametrize("view", [ScopesView, FilteredElsewhere, plain_view])
+    def test_not_of(self, serve, view):
+        serve(view)
+
+        assert check_views(None) == []
+
+    def test_not_where_it_is_installed(self, mount):
+        mount(path("api/", include("django_apikeys.drf.urls")))
+
+        assert check_views(None) == []
+
+
 class _Lists(ViewSet):
     def list(self, request):
+        """Answer nothing."""
+
+
+class _Acts(_Lists):
+    required_scopes: Any = None
+
+    @action(detail=False, required_scopes=["jobs:read"])
+    def act(self, request):
         """Answer nothing."""
 
 
@@ -593,7 +913,7 @@ def test_every_finding_says_what_to_do(settings, serve):
         *check_views(None),
     ]
 
-    assert ids(findings) == ["W001", "W002", "E002", "W004"]
+    assert ids(findings) == ["W001", "W002", "W009", "E002", "W004"]
     assert all(finding.hint for finding in findings)
 
 
@@ -685,3 +1005,108 @@ def test_w006_is_found_by_check_with_database_alone(issue, settings, capsys):
 
     assert "django_apikeys.W006" not in without
     assert "django_apikeys.W006" in with_database
+
+
+class TestE005:
+    @pytest.fixture
+    def _owned_by_groups(self, settings):
+        """The tables were made with keys of users."""
+        settings.APIKEYS_OWNER_MODEL = "auth.Group"
+        settings.APIKEYS_POLICY = "django_apikeys.policy.BasePolicy"
+
+    @pytest.mark.usefixtures("db", "_owned_by_groups")
+    def test_the_setting_names_another_model_than_the_tables_were_made_for(self):
+        findings = check_owner_column(databases=["default"])
+
+        assert ids(findings) == ["E005"]
+        assert findings[0].msg == (
+            "By APIKEYS_OWNER_MODEL owner_id refers to auth_group.id, in the database to "
+            "auth_user.id."
+        )
+        assert findings[0].hint.startswith("The first migrate has fixed APIKEYS_OWNER_MODEL")
+        assert findings[0].is_serious()
+
+    @pytest.mark.usefixtures("db")
+    def test_the_model_has_another_primary_key_since(self, monkeypatch):
+        monkeypatch.setattr(User._meta.pk, "column", "uuid")
+
+        findings = check_owner_column(databases=["default"])
+
+        assert ids(findings) == ["E005"]
+        assert " refers to auth_user.uuid, in the database to auth_user.id." in findings[0].msg
+
+    @isolate_apps("tests")
+    def test_the_tables_were_made_with_another_setting(self, transactional_db):
+        """They refer to groups, and keys belong to users."""
+
+        class KeyOfGroup(models.Model):  # noqa: DJ008 - never shown
+            owner = models.ForeignKey(Group, on_delete=models.CASCADE)
+
+            class Meta:
+                app_label = "tests"
+
+        with connection.schema_editor() as editor:
+            editor.create_model(KeyOfGroup)
+        try:
+            # Over before the database is flushed, which needs the table's own name.
+            with pytest.MonkeyPatch.context() as monkeypatch:
+                monkeypatch.setattr(APIKey._meta, "db_table", "tests_keyofgroup")
+                findings = check_owner_column(databases=["default"])
+        finally:
+            with connection.schema_editor() as editor:
+                editor.delete_model(KeyOfGroup)
+
+        assert ids(findings) == ["E005"]
+        assert " refers to auth_user.id, in the database to auth_group.id." in findings[0].msg
+
+    @pytest.mark.usefixtures("db")
+    def test_not_where_they_agree(self):
+        assert check_owner_column(databases=["default"]) == []
+
+    @pytest.mark.usefixtures("db")
+    def test_not_by_the_case_of_a_name(self, monkeypatch):
+        """Some databases fold the names of tables."""
+        monkeypatch.setattr(User._meta, "db_table", "Auth_User")
+
+        assert check_owner_column(databases=["default"]) == []
+
+    @pytest.mark.usefixtures("db", "_owned_by_groups")
+    @pytest.mark.parametrize(
+        "table",
+        [
+            pytest.param("tests_nowhere", id="no table: migrate asks before it has made them"),
+            pytest.param(OwnerQuota._meta.db_table, id="no foreign key: MyISAM keeps none"),
+        ],
+    )
+    def test_not_where_the_database_says_nothing(self, monkeypatch, table):
+        monkeypatch.setattr(APIKey._meta, "db_table", table)
+
+        assert check_owner_column(databases=["default"]) == []
+
+    @pytest.mark.usefixtures("db", "_owned_by_groups")
+    def test_not_where_the_database_is_down(self):
+        def gone_away(execute, sql, params, many, context):
+            raise OperationalError("server has gone away")
+
+        with connection.execute_wrapper(gone_away):
+            assert check_owner_column(databases=["default"]) == []
+
+    @pytest.mark.usefixtures("db")
+    @pytest.mark.parametrize("model", ["auth.Nothing", "nothing.User", "Nothing", "", 7])
+    def test_not_of_a_setting_that_names_no_model(self, settings, model):
+        """E001 says so, or Django."""
+        settings.APIKEYS_OWNER_MODEL = model
+
+        assert check_owner_column(databases=["default"]) == []
+
+    @pytest.mark.usefixtures("db", "_owned_by_groups")
+    @pytest.mark.parametrize("databases", [None, [], ["replica"]])
+    def test_not_where_its_database_is_not_asked(self, databases):
+        assert check_owner_column(databases=databases) == []
+
+    @pytest.mark.usefixtures("db", "_owned_by_groups")
+    def test_is_what_check_with_database_fails_with_and_no_other(self):
+        call_command("check")
+
+        with pytest.raises(SystemCheckError, match=r"django_apikeys\.E005"):
+            call_command("check", databases=["default"])

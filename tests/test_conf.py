@@ -1,3 +1,5 @@
+from datetime import timedelta
+
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 from django.test import override_settings
@@ -63,6 +65,10 @@ DEFAULTS = {
     "PEPPERS": {},
     "PEPPER_CURRENT": None,
     "ROTATION_DAYS": 90,
+    "MAX_KEYS_PER_OWNER": None,
+    "DEFAULT_LIFETIME": {"live": None, "test": None},
+    "MAX_LIFETIME": {"live": None, "test": None},
+    "CACHE": "default",
 }
 
 
@@ -98,6 +104,8 @@ def test_default(settings, name, expected):
         pytest.param("TRUSTED_PROXIES", ["10.0.0.0/8", "2001:db8::1"], id="TRUSTED_PROXIES"),
         pytest.param("PEPPERS", {"2026-11": "pepper"}, id="PEPPERS"),
         pytest.param("ROTATION_DAYS", 1, id="ROTATION_DAYS"),
+        pytest.param("MAX_KEYS_PER_OWNER", 1, id="MAX_KEYS_PER_OWNER"),
+        pytest.param("MAX_KEYS_PER_OWNER", None, id="MAX_KEYS_PER_OWNER, none"),
     ],
 )
 def test_value(settings, name, value):
@@ -164,6 +172,39 @@ def test_value(settings, name, value):
         pytest.param("ROTATION_DAYS", "90", id="ROTATION_DAYS, text"),
         pytest.param("ROTATION_DAYS", True, id="ROTATION_DAYS, true"),
         pytest.param("ROTATION_DAYS", 1.5, id="ROTATION_DAYS, fraction"),
+        pytest.param("MAX_KEYS_PER_OWNER", 0, id="MAX_KEYS_PER_OWNER, zero"),
+        pytest.param("MAX_KEYS_PER_OWNER", "10", id="MAX_KEYS_PER_OWNER, text"),
+        pytest.param("MAX_KEYS_PER_OWNER", True, id="MAX_KEYS_PER_OWNER, true"),
+        pytest.param("MAX_KEYS_PER_OWNER", 1.5, id="MAX_KEYS_PER_OWNER, fraction"),
+        *[
+            pytest.param(name, value, id=f"{name}, {what}")
+            for name in ("DEFAULT_LIFETIME", "MAX_LIFETIME")
+            for what, value in {
+                "zero": 0,
+                "no time": timedelta(0),
+                "negative": timedelta(seconds=-1),
+                "negative days": -1,
+                "negative beyond a timedelta": -(10**10),
+                "beyond a timedelta": 10**10,
+                "100 years and a day": 36_601,
+                "100 years and a second": timedelta(days=36_600, seconds=1),
+                "true": True,
+                "false": False,
+                "fraction": 1.5,
+                "text": "90",
+                "list": [90],
+                "unknown environment": {"prod": 90},
+                "environment a number": {1: 90},
+                "no environment": {None: 90},
+                "zero in a dict": {"live": 0},
+                "text in a dict": {"live": "90"},
+                "dict in a dict": {"live": {"live": 90}},
+            }.items()
+        ],
+        pytest.param("CACHE", "", id="CACHE, empty"),
+        pytest.param("CACHE", None, id="CACHE, none"),
+        pytest.param("CACHE", ["default"], id="CACHE, list"),
+        pytest.param("CACHE", "counters", id="CACHE, not in CACHES"),
     ],
 )
 def test_bad_value_is_answered_with_the_name_of_the_setting(settings, name, value):
@@ -259,6 +300,109 @@ class TestPepperCurrent:
             getattr(conf, "PEPPERS")  # noqa: B009 - for its error
 
         assert "a pepper of the host" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["DEFAULT_LIFETIME", "MAX_LIFETIME"])
+@pytest.mark.parametrize(
+    ("value", "live", "test"),
+    [
+        pytest.param(None, None, None, id="none"),
+        pytest.param(1, timedelta(days=1), timedelta(days=1), id="a day"),
+        pytest.param(36_600, timedelta(36_600), timedelta(36_600), id="100 years, in days"),
+        pytest.param(timedelta(36_600), timedelta(36_600), timedelta(36_600), id="100 years"),
+        pytest.param(timedelta(seconds=1), timedelta(0, 1), timedelta(0, 1), id="a second"),
+        pytest.param({}, None, None, id="empty dict"),
+        pytest.param({"live": 90}, timedelta(days=90), None, id="one environment"),
+        pytest.param(
+            {"live": timedelta(hours=1), "test": 7},
+            timedelta(hours=1),
+            timedelta(days=7),
+            id="both environments",
+        ),
+        pytest.param({"live": None, "test": 7}, None, timedelta(days=7), id="none in a dict"),
+    ],
+)
+def test_a_lifetime_is_told_for_each_environment(settings, name, value, live, test):
+    setattr(settings, f"APIKEYS_{name}", value)
+
+    assert getattr(conf, name) == {"live": live, "test": test}
+
+
+def test_a_lifetime_is_told_for_the_environments_that_there_are(settings):
+    settings.APIKEYS_ENVIRONMENTS = ["prod"]
+    settings.APIKEYS_MAX_LIFETIME = 30
+
+    lifetimes = conf.MAX_LIFETIME
+
+    assert lifetimes == {"prod": timedelta(days=30)}
+
+
+class TestDefaultLifetime:
+    @pytest.mark.parametrize(
+        ("default", "most"),
+        [
+            pytest.param(31, 30, id="days"),
+            pytest.param(timedelta(days=30, seconds=1), 30, id="a second longer"),
+            pytest.param({"test": 31}, 30, id="default of one environment"),
+            pytest.param(31, {"test": 30}, id="maximum of one environment"),
+            pytest.param({"live": 1, "test": 2}, {"live": 2, "test": 1}, id="the second one"),
+        ],
+    )
+    def test_longer_than_the_maximum_names_both_settings(self, settings, default, most):
+        settings.APIKEYS_DEFAULT_LIFETIME = default
+        settings.APIKEYS_MAX_LIFETIME = most
+
+        with pytest.raises(
+            ImproperlyConfigured, match=r"^APIKEYS_DEFAULT_LIFETIME .* APIKEYS_MAX_LIFETIME\.$"
+        ):
+            getattr(conf, "DEFAULT_LIFETIME")  # noqa: B009 - for its error
+
+    @pytest.mark.parametrize(
+        ("default", "most"),
+        [
+            pytest.param(30, 30, id="as long"),
+            pytest.param(30, None, id="no maximum"),
+            pytest.param(30, {"test": 1}, id="maximum of another environment"),
+        ],
+    )
+    def test_may_be_as_long_as_the_maximum(self, settings, default, most):
+        settings.APIKEYS_DEFAULT_LIFETIME = {"live": default}
+        settings.APIKEYS_MAX_LIFETIME = most
+
+        lifetimes = conf.DEFAULT_LIFETIME
+
+        assert lifetimes == {"live": timedelta(days=30), "test": None}
+
+
+@pytest.fixture
+def _three_caches(settings):
+    local = {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}
+    settings.CACHES = dict.fromkeys(("default", "limits", "counters"), local)
+
+
+@pytest.mark.usefixtures("_three_caches")
+class TestCache:
+    def test_is_the_one_of_django_ratelimit_where_it_has_one(self, settings):
+        settings.RATELIMIT_USE_CACHE = "limits"
+
+        assert conf.CACHE == "limits"
+
+    def test_may_be_another(self, settings):
+        settings.RATELIMIT_USE_CACHE = "limits"
+        settings.APIKEYS_CACHE = "counters"
+
+        assert conf.CACHE == "counters"
+
+    @pytest.mark.parametrize("name", ["APIKEYS_CACHE", "RATELIMIT_USE_CACHE"])
+    def test_that_is_not_there_is_named_with_both_settings(self, settings, name):
+        setattr(settings, name, "nowhere")
+
+        with pytest.raises(ImproperlyConfigured) as caught:
+            getattr(conf, "CACHE")  # noqa: B009 - for its error
+
+        assert str(caught.value) == (
+            "APIKEYS_CACHE (where it is not set, RATELIMIT_USE_CACHE): 'nowhere' is not in CACHES."
+        )
 
 
 class TestHasher:

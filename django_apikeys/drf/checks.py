@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Any
 
+from django.apps import apps
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning  # noqa: A004 - Django's own names
 from django.core.exceptions import ImproperlyConfigured
 from django.urls import URLPattern, get_resolver
+from django.utils.functional import cached_property
 from rest_framework.settings import api_settings
 
 from django_apikeys.conf import conf
 from django_apikeys.drf.authentication import APIKeyAuthentication
-from django_apikeys.drf.scopes import asked_scopes
+from django_apikeys.drf.scopes import asked_scopes, declared_scopes
 from django_apikeys.keys import scopes as grammar
 
 if TYPE_CHECKING:
@@ -20,9 +23,17 @@ if TYPE_CHECKING:
 
     from django.urls import URLResolver
 
+_DECLARATIONS = ("required_scopes", "scope_resource", "permission_classes")
+_PROPERTIES = (property, cached_property, functools.cached_property)
+_NOTHING = object()
+
 
 def view_findings() -> list[CheckMessage]:
-    """E002: a view asks for an unknown scope. W003, W004: our class does not stand first."""
+    """What the views say, and what the settings say of all of them.
+
+    E002: a view asks for an unknown scope. W003, W004: our class does not stand first.
+    W007: a view declares no scopes. W008: the templates of django-filter are missing.
+    """
     if not getattr(settings, "ROOT_URLCONF", None):
         return []
     try:
@@ -37,7 +48,8 @@ def view_findings() -> list[CheckMessage]:
     )
     for view in _views(get_resolver().url_patterns):
         # A view may stand behind several URLs. Messages of Django cannot be hashed.
-        findings += [new for new in _check_view(view, registry) if new not in findings]
+        found = _check_view(view, registry) + _check_filters(view)
+        findings += [new for new in found if new not in findings]
     return findings
 
 
@@ -50,22 +62,65 @@ def _check_view(view: _View, registry: Iterable[str]) -> list[CheckMessage]:
         api_settings.DEFAULT_AUTHENTICATION_CLASSES
     ):
         findings += _check_order(classes, view.label, "django_apikeys.W004")
+    # What is unknown, or no scope at all, is declared all the same.
+    return findings + (_check_scopes(view, registry) or _check_declared(view))
+
+
+def _check_scopes(view: _View, registry: Iterable[str]) -> list[CheckMessage]:
     known = set(registry)
     unknown = [
         scope
         for scope in asked_scopes(view, view.methods)
         if not isinstance(scope, str) or scope not in known or not grammar.is_scope(scope)
     ]
-    if unknown:
-        names = ", ".join(sorted(map(repr, unknown)))
-        findings.append(
-            Error(
-                f"{view.label} asks for unknown scopes: {names}.",
-                hint="Add them to APIKEYS_SCOPES, or mend their spelling in the view.",
-                id="django_apikeys.E002",
-            )
+    if not unknown:
+        return []
+    names = ", ".join(sorted(map(repr, unknown)))
+    return [
+        Error(
+            f"{view.label} asks for unknown scopes: {names}.",
+            hint="Add them to APIKEYS_SCOPES, or mend their spelling in the view.",
+            id="django_apikeys.E002",
         )
-    return findings
+    ]
+
+
+def _check_declared(view: _View) -> list[CheckMessage]:
+    # DRF's own views, as the root of a router, are not the project's to change.
+    if view.label.startswith("rest_framework.") or any(map(view.is_computed, _DECLARATIONS)):
+        return []
+    try:
+        # OPTIONS asks for nothing but a view that declares something.
+        is_declared = declared_scopes(view, "OPTIONS") is not None
+    except ImproperlyConfigured:
+        return []  # E001 says so
+    if is_declared:
+        return []
+    return [
+        Warning(
+            f"{view.label} declares no scopes, and so refuses every API key.",
+            hint=(
+                "Declare them: required_scopes, scope_resource, or "
+                'HasScope("a:b") in permission_classes. Where no key is to come in, say '
+                "required_scopes = {}, or leave APIKeyAuthentication out of "
+                "authentication_classes."
+            ),
+            id="django_apikeys.W007",
+        )
+    ]
+
+
+def _check_filters(view: _View) -> list[CheckMessage]:
+    if apps.is_installed("django_filters") or not view.is_filtered_management:
+        return []
+    return [
+        Warning(
+            "The management API of API keys is mounted and django_filters is not installed: "
+            "DRF's browsable API cannot show its filters, and fails.",
+            hint='Add "django_filters" to INSTALLED_APPS.',
+            id="django_apikeys.W008",
+        )
+    ]
 
 
 def _check_order(classes: Iterable[Any], where: str, id_: str) -> list[CheckMessage]:
@@ -105,12 +160,25 @@ class _View:
         # A router maps every action that a viewset has, whatever methods it lets in.
         self.methods = [name.upper() for name in names if name in self.http_method_names]
 
+    @property
+    def is_filtered_management(self) -> bool:
+        """Whether it is one of the management API, or derived from one, and has filters."""
+        modules = {class_.__module__ for class_ in self._class.__mro__}
+        return "django_apikeys.drf.views" in modules and hasattr(self, "filterset_class")
+
+    def is_computed(self, name: str) -> bool:
+        """Return whether *name* has no value before there is a request."""
+        return isinstance(self._value(name), _PROPERTIES)
+
     def __getattr__(self, name: str) -> Any:
-        value = self._given[name] if name in self._given else getattr(self._class, name)
-        if isinstance(value, property):
+        value = self._value(name)
+        if value is _NOTHING or isinstance(value, _PROPERTIES):
             # getattr() with a default takes it for nothing declared.
-            raise AttributeError(f"{self.label}.{name}")  # noqa: TRY004 - see above
+            raise AttributeError(f"{self.label}.{name}")
         return value
+
+    def _value(self, name: str) -> Any:
+        return self._given.get(name, getattr(self._class, name, _NOTHING))
 
 
 def _views(patterns: Iterable[URLPattern | URLResolver]) -> Iterable[_View]:

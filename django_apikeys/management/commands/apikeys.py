@@ -21,7 +21,7 @@ from django_apikeys.models import STATUSES, APIKey, count_by_pepper
 from django_apikeys.representation import key_as_dict
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from datetime import datetime
 
     from django_apikeys.models import APIKeyQuerySet
@@ -125,9 +125,10 @@ class Command(BaseCommand):
             keys = keys.with_status(options["status"], now)
         if options["search"] is not None:
             keys = keys.search(options["search"])
-        rows = [key_as_dict(key, now) for key in keys]
+        # By and by: there may be a million.
+        rows = (key_as_dict(key, now) for key in keys.iterator(chunk_size=500))
         if options["json"]:
-            self._print_json(rows)
+            self._print_json_list(rows)
             return
         self.stdout.write(_line([title for title, _width in COLUMNS]))
         for row in rows:
@@ -186,6 +187,13 @@ class Command(BaseCommand):
 
     def _print_json(self, value: Any) -> None:
         self.stdout.write(json.dumps(value, indent=2, ensure_ascii=False))
+
+    def _print_json_list(self, values: Iterable[Any]) -> None:
+        opening = "["
+        for value in values:
+            self.stdout.write(f"{opening}\n{json.dumps(value, ensure_ascii=False)}", ending="")
+            opening = ","
+        self.stdout.write("[]" if opening == "[" else "\n]")
 
     def _say(self, text: str) -> None:
         # To stderr, but not in the red of an error.
