@@ -107,11 +107,9 @@ class Authority:
 
         before: the key as it is, None where it is to be made; after: as it would be.
         """
-        as_it_would_be = reach_of(after)
-        gives = action in _GIVING or before is None or widens(reach_of(before), as_it_would_be)
-        if gives:
+        if action in _GIVING or before is None or widens(reach_of(before), reach_of(after)):
             ceiling = Reach(_with_implied(self.grantable(after.owner)))
-            _refuse(excess(as_it_would_be, ceiling, conf.SCOPES))
+            _refuse(excess(reach_of(after), ceiling, conf.SCOPES, conf.IMPLIED_SCOPES))
 
     def owner_named(self, identifier: Any) -> Any:
         """Return the owner with this primary key, for whom keys may be created.
@@ -172,7 +170,7 @@ class KeyAuthority(Authority):
         return [
             scope
             for scope in conf.SCOPES
-            if not grammar.manages_keys(scope) and not grammar.beyond([scope], scopes)
+            if not grammar.beyond([scope], scopes) and not _manages_keys(scope)
         ]
 
     def visible_keys(self) -> APIKeyQuerySet:
@@ -201,10 +199,10 @@ class KeyAuthority(Authority):
             found["environment"] = (after.environment,)
         for key in (before, after):
             if key is not None:
-                found |= excess(reach_of(key), self._ceiling)
-        had = before.granted_scopes if before else frozenset()
-        if granted := [s for s in after.scopes if grammar.manages_keys(s) and s not in had]:
-            found["scopes"] = sorted({*found.get("scopes", ()), *granted})
+                found |= excess(reach_of(key), self._ceiling, implied=conf.IMPLIED_SCOPES)
+        granted = after.granted_scopes - (before.granted_scopes if before else frozenset())
+        if managing := set(filter(_manages_keys, granted)):
+            found["scopes"] = sorted({*found.get("scopes", ()), *managing})
         if before is not None and after.enabled and not before.enabled:
             found["enabled"] = ("an API key enables none",)
         _refuse(found)
@@ -219,7 +217,7 @@ def reach_of(key: APIKey, *, closed: bool = False) -> Reach:
     """Return how far *key* reaches; closed: with the scopes that its own bring along."""
     scopes = key.granted_scopes
     return Reach(
-        scopes=_with_implied(scopes) if closed else sorted(scopes),
+        scopes=sorted(_with_implied(scopes) if closed else scopes),
         # An empty list is everywhere. One that cannot be read lets nobody in.
         allowed_ips=None if key.allowed_ips == [] else _texts(key.allowed_ips),
         expires_at=key.expires_at,
@@ -248,6 +246,10 @@ def _reach_of_grant(grant: Grant) -> Reach:
         expires_at=grant.expires_at,
         rate=rates.read_stored(grant.rate_limit),
     )
+
+
+def _manages_keys(scope: str) -> bool:
+    return any(map(grammar.manages_keys, _with_implied((scope,))))
 
 
 def _with_implied(scopes: Collection[str]) -> frozenset[str]:

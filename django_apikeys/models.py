@@ -23,6 +23,7 @@ from django_apikeys.keys.format import mask
 from django_apikeys.keys.restrictions import CURRENT, PREVIOUS
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from datetime import datetime
 
     from django.db.backends.base.base import BaseDatabaseWrapper
@@ -95,6 +96,13 @@ class APIKeyQuerySet(models.QuerySet["APIKey"]):
         if not pasted:
             found |= Q(name__icontains=text) | Q(description__icontains=text)
         return self.filter(found)
+
+    def live_offspring(self, keys: Iterable[APIKey]) -> dict[uuid.UUID, int]:
+        """Return how many keys that are not revoked were made through each of *keys*."""
+        primary = self.using(router.db_for_write(self.model))
+        made = primary.filter(created_by_key__in=[key.pk for key in keys], revoked_at=None)
+        counts = made.order_by().values_list("created_by_key").annotate(Count("pk"))
+        return dict(counts)
 
 
 class APIKey(models.Model):

@@ -12,9 +12,11 @@ owner's keys may be managed at all is asked by whoever calls, before they read a
 
 from __future__ import annotations
 
+import json
 import uuid
 from copy import copy
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from django.apps import apps
@@ -31,10 +33,10 @@ from django_apikeys.keys.restrictions import CURRENT
 from django_apikeys.models import APIKey, APIKeyEvent, APIKeySecret
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
-    from datetime import datetime
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from django.contrib.auth.base_user import AbstractBaseUser
+    from django.db.models import QuerySet
     from django.dispatch import Signal
 
     from django_apikeys.authority import Authority
@@ -129,7 +131,7 @@ def create_key(
             created_at=now,
             updated_at=now,
         )
-        _locked((), authority)
+        _lock((), authority)
         if authority is not None:
             authority.check("create", None, key)
         most = None if owner is None else conf.MAX_KEYS_PER_OWNER
@@ -177,7 +179,7 @@ def update_key(
     who = Actor.of(actor)
     with _transaction():
         now = timezone.now()
-        fresh = _locked([key.pk], authority)[0]
+        fresh = _locked(key, authority)
         if fresh.revoked_at is not None:
             raise Conflict(_("This key is revoked, for good."))
         if authority is not None:
@@ -188,7 +190,7 @@ def update_key(
         changed = {
             name: [getattr(fresh, name), value]
             for name, value in fields.items()
-            if getattr(fresh, name) != value
+            if _differs(getattr(fresh, name), value)
         }
         if not changed:
             return fresh
@@ -217,17 +219,18 @@ def revoke_key(
     """Return *key*, revoked for good; where it was already, nothing changes.
 
     cascade: also every key that was made through it, to the last.
-    Raises InvalidInput where *reason* is too long; BeyondCeiling, also for one of those
-    made through it; KeyRefused as ``update_key``.
+    Raises InvalidInput where *reason* is too long; NotPermitted and BeyondCeiling, also
+    for one of those made through it; KeyRefused as ``update_key``.
     """
     reason = validation.clean({"reason": reason})["reason"]
     who = Actor.of(actor)
     with _transaction():
-        keys = _locked([key.pk], authority)
-        if cascade:
-            keys += _locked_offspring(keys[0])
-        for fresh in keys:
-            if authority is not None:
+        keys = _locked_family(key, authority) if cascade else [_locked(key, authority)]
+        if authority is not None:
+            for fresh in keys:
+                if fresh.owner_id != key.owner_id:
+                    # Code of the host may make a key of one owner through that of another.
+                    authority.require("revoke", fresh.owner_id)
                 authority.check("revoke", fresh, fresh)
         for fresh in keys:
             _revoke(fresh, who, reason)
@@ -248,7 +251,7 @@ def delete_key(
     reason = validation.clean({"reason": reason})["reason"]
     who = Actor.of(actor)
     with _transaction():
-        fresh = _locked([key.pk], authority)[0]
+        fresh = _locked(key, authority)
         if fresh.deleted_at is not None:
             return
         if authority is not None:
@@ -279,15 +282,13 @@ def mark_first_use(secret_id: int, now: datetime) -> None:
     """Note that a secret was used for the first time; only the first one counts."""
     connection = transaction.get_connection(router.db_for_write(APIKeySecret))
     unused = APIKeySecret.objects.filter(pk=secret_id, first_used_at=None)
-    features = connection.features
-    if (
-        connection.in_atomic_block
-        and features.has_select_for_update_skip_locked
-        and features.update_can_self_select
-    ):
+    if connection.in_atomic_block and connection.features.has_select_for_update_skip_locked:
         # Under ATOMIC_REQUESTS the row stays locked until the view has answered: another
         # request with the same secret must not wait for that, and leaves it to this one.
-        free = unused.select_for_update(skip_locked=True).values("pk")
+        free: Any = unused.select_for_update(skip_locked=True).values("pk")
+        if connection.vendor == "mysql":
+            # Asked first: the UPDATE of MariaDB waits for what its subquery skips.
+            free = [row["pk"] for row in free]
         unused = APIKeySecret.objects.filter(pk__in=free)
     unused.update(first_used_at=now)
 
@@ -333,23 +334,41 @@ def _revoke(key: APIKey, actor: Actor, reason: str) -> APIKey:
     return key
 
 
-def _locked_offspring(key: APIKey) -> list[APIKey]:
-    # Level by level: whoever makes a key through one of these locks that one first, and
-    # has either committed by now, and is found, or will find it revoked.
-    found: dict[uuid.UUID, APIKey] = {}
-    parents: Sequence[uuid.UUID] = [key.pk]
+def _locked(key: APIKey, authority: Authority | None) -> APIKey:
+    # The row as it is now: what the caller holds may be older than a revoke.
+    return _existing(key, _lock([key.pk], authority))
+
+
+def _locked_family(key: APIKey, authority: Authority | None) -> list[APIKey]:
+    """Return *key* and all that was made through it, to the last, locked."""
+    family = _family([key.pk], APIKey.objects.using(router.db_for_write(APIKey)))
+    rows = _lock(family, authority)
+    _existing(key, rows)
+    # Whoever makes a key through one of these locks that one first: what was made before
+    # we had them all is found now, and nothing more can be made. A locking read, as the
+    # snapshot of a transaction may be older.
+    rows |= {row.pk: row for row in _offspring(family, APIKey.objects.select_for_update())}
+    return [rows[id_] for id_ in [key.pk, *sorted(rows.keys() - {key.pk})]]
+
+
+def _family(ids: list[uuid.UUID], keys: QuerySet[APIKey]) -> list[uuid.UUID]:
+    return [*ids, *(row.pk for row in _offspring(ids, keys))]
+
+
+def _offspring(ids: Iterable[uuid.UUID], keys: QuerySet[APIKey]) -> list[APIKey]:
+    # Level by level, in one query each; `seen` ends a circle, which no service makes.
+    found: list[APIKey] = []
+    seen, parents = set(ids), list(ids)
     while parents:
-        offspring = APIKey.objects.select_for_update().filter(created_by_key__in=parents)
-        level = [child for child in offspring.order_by("pk") if child.pk not in found]
-        parents = [child.pk for child in level]
-        found |= {child.pk: child for child in level}
-    found.pop(key.pk, None)
-    return list(found.values())
+        level = keys.filter(created_by_key__in=parents).exclude(pk__in=seen).order_by("pk")
+        found += level
+        parents = [row.pk for row in level]
+        seen.update(parents)
+    return found
 
 
-def _locked(ids: Sequence[uuid.UUID], authority: Authority | None) -> list[APIKey]:
-    # The rows as they are now, kept from others until the transaction ends: what the
-    # caller holds may be older than a revoke. In one order for all, and with the key
+def _lock(ids: Iterable[uuid.UUID], authority: Authority | None) -> dict[uuid.UUID, APIKey]:
+    # Kept from others until the transaction ends. In one order for all, and with the key
     # through which is asked among them: two that manage each other must not deadlock.
     own_id = None if authority is None else authority.key_id
     wanted = {*ids} if own_id is None else {*ids, own_id}
@@ -357,9 +376,13 @@ def _locked(ids: Sequence[uuid.UUID], authority: Authority | None) -> list[APIKe
     rows = {row.pk: row for row in (locked if wanted else ())}
     if authority is not None:
         authority.confirm(None if own_id is None else rows.get(own_id))
-    if not all(id_ in rows for id_ in ids):
+    return {id_: rows[id_] for id_ in ids if id_ in rows}
+
+
+def _existing(key: APIKey, rows: Mapping[uuid.UUID, APIKey]) -> APIKey:
+    if key.pk not in rows:
         raise Conflict(_("This key is gone."))
-    return [rows[id_] for id_ in ids]
+    return rows[key.pk]
 
 
 def _lock_owner(owner: Any) -> None:
@@ -420,8 +443,16 @@ def _owner_of(key: APIKey) -> Any:
     return model._base_manager.using(key._state.db).get(pk=key.owner_id)
 
 
+def _differs(before: Any, after: Any) -> bool:
+    if before == after and isinstance(after, dict):
+        # To Python 1 is True; to JSON it is not.
+        return json.dumps(before, sort_keys=True) != json.dumps(after, sort_keys=True)
+    return bool(before != after)
+
+
 def _as_json(value: Any) -> Any:
-    return value.isoformat() if hasattr(value, "isoformat") else value
+    # Whatever zone it came in: an event tells of moments as the API does.
+    return value.astimezone(UTC).isoformat() if isinstance(value, datetime) else value
 
 
 def _announce(signal: Signal, **facts: Any) -> None:

@@ -1,6 +1,7 @@
 """Keys in the admin, by a browser's requests."""
 
 import re
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from django.contrib.admin.models import LogEntry
@@ -10,6 +11,7 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
+from django.utils import timezone
 
 from django_apikeys import services
 from django_apikeys.exceptions import Conflict
@@ -218,10 +220,52 @@ def test_the_second_of_two_equal_forms_at_once_is_told_so(browser, user, monkeyp
 
     monkeypatch.setattr(services, "create_key", taken)
 
-    response = browser.post(ADD, filled_in(user), follow=True)
+    response = browser.post(ADD, filled_in(user, name="Typed"))
 
-    assert response.redirect_chain == [(LIST, 302)]
-    assert "This key was created already." in response.content.decode()
+    assert errors(response) == {"__all__": ["This key was created already."]}
+    assert 'value="Typed"' in response.content.decode()
+
+
+def test_an_owner_who_has_as_many_keys_as_there_may_be_gets_no_other(browser, user, settings):
+    settings.APIKEYS_MAX_KEYS_PER_OWNER = 1
+    APIKeyFactory(owner=user)
+
+    response = browser.post(ADD, filled_in(user, name="Typed"))
+
+    assert errors(response) == {
+        "__all__": [
+            "There are 1 API keys of this owner, as many as there may be: revoke one.",
+        ]
+    }
+    assert 'value="Typed"' in response.content.decode()
+    assert APIKey.objects.count() == 1
+
+
+def test_the_form_proposes_when_a_key_ends_where_a_setting_says_so(browser, settings):
+    settings.APIKEYS_DEFAULT_LIFETIME = {"live": timedelta(days=30)}
+
+    page = browser.get(ADD).content.decode()
+
+    shown = re.search(r'type="datetime-local" name="expires_at" value="([^"]+)"', page)[1]
+    ends = datetime.strptime(shown, "%Y-%m-%dT%H:%M:%S").replace(tzinfo=UTC)
+    assert timedelta(days=29) < ends - timezone.now() <= timedelta(days=30)
+
+
+def test_an_empty_end_is_never_whatever_the_default_is(browser, user, settings):
+    settings.APIKEYS_DEFAULT_LIFETIME = {"live": timedelta(days=30)}
+
+    browser.post(ADD, filled_in(user, expires_at=""))
+
+    assert APIKey.objects.get().expires_at is None
+
+
+def test_a_key_that_would_live_too_long_is_refused_beside_the_field(browser, user, settings):
+    settings.APIKEYS_MAX_LIFETIME = {"live": timedelta(days=30)}
+
+    response = browser.post(ADD, filled_in(user, expires_at=""))
+
+    assert errors(response) == {"expires_at": ["A key of “live” ends within 30 days: say when."]}
+    assert APIKey.objects.count() == 0
 
 
 BAD = {
@@ -316,17 +360,6 @@ def test_a_key_is_found_by(browser, text):
 
     assert "Reporting" in page
     assert "Another" not in page
-
-
-def test_a_key_cannot_be_changed_or_deleted_here(browser, issued):
-    page = browser.get(f"{LIST}{issued.key.pk}/change/")
-    changed = browser.post(f"{LIST}{issued.key.pk}/change/", {"name": "other"})
-    deleted = browser.post(f"{LIST}{issued.key.pk}/delete/", {"post": "yes"})
-
-    assert page.status_code == 200
-    assert 'name="name"' not in page.content.decode()
-    assert (changed.status_code, deleted.status_code) == (403, 403)
-    assert APIKey.objects.get().name == "a key"
 
 
 def test_a_key_is_revoked_from_its_page_after_a_confirmation(browser, issued, client):
@@ -453,7 +486,9 @@ def test_staff_grant_no_scope_beyond_those_that_the_policy_lets_them(desk, clerk
 
     response = desk.post(ADD, filled_in(clerk, scopes=["customers:read", scope]))
 
-    assert errors(response) == {"scopes": [f"You may not grant: {scope}."]}
+    assert errors(response) == {
+        "scopes": [f"This is more than you may give to an API key: scopes ({scope})."]
+    }
     assert APIKey.objects.count() == 0
 
 

@@ -86,7 +86,9 @@ def test_answer_to_a_request(error, status, code, challenge):
     [
         pytest.param(InvalidInput({"name": ["x"]}), 400, "invalid", id="bad input"),
         pytest.param(NotPermitted("x"), 403, "permission_denied", id="the policy forbids it"),
-        pytest.param(BeyondCeiling({"scopes": ["jobs:write"]}), 403, "beyond_ceiling", id="beyond the ceiling"),
+        pytest.param(
+            BeyondCeiling({"scopes": ["a:b"]}), 403, "beyond_ceiling", id="beyond the ceiling"
+        ),
         pytest.param(Conflict("x"), 409, "conflict", id="state does not allow it"),
     ],
 )

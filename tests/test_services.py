@@ -16,10 +16,18 @@ from django.utils import timezone
 
 from django_apikeys import services, signals, verification
 from django_apikeys.actors import Actor
-from django_apikeys.exceptions import Conflict, InvalidInput
+from django_apikeys.authority import Authority, KeyAuthority
+from django_apikeys.exceptions import (
+    BeyondCeiling,
+    Conflict,
+    InvalidInput,
+    KeyRefused,
+    NotPermitted,
+)
 from django_apikeys.models import APIKey, APIKeyEvent, APIKeySecret
+from django_apikeys.policy import UserPolicy
 from tests.conftest import bearer
-from tests.factories import APIKeyFactory, UserFactory
+from tests.factories import APIKeyFactory, APIKeySecretFactory, UserFactory
 
 SIGNALS = {
     "created": signals.key_created,
@@ -530,7 +538,7 @@ def test_update_of_a_revoked_key_is_a_conflict(issued):
 def test_revoke_that_came_in_between_is_not_undone(issued, monkeypatch):
     stale = APIKey.objects.get()
     services.revoke_key(key=issued.key)
-    monkeypatch.setattr(services, "_locked", lambda key: stale)
+    monkeypatch.setattr(services, "_locked", lambda key, authority: stale)
 
     with pytest.raises(Conflict, match=r"This key is revoked, for good\."):
         services.update_key(key=issued.key, name="new")
@@ -591,7 +599,7 @@ def test_repeated_revoke_changes_nothing(issued, other):
 def test_revoke_that_came_in_between_leaves_one_event(issued, monkeypatch):
     stale = APIKey.objects.get()
     services.revoke_key(key=issued.key, reason="first")
-    monkeypatch.setattr(services, "_locked", lambda key: stale)
+    monkeypatch.setattr(services, "_locked", lambda key, authority: stale)
 
     services.revoke_key(key=issued.key, reason="second")
 
@@ -708,6 +716,18 @@ def test_first_use_is_the_first_alone(issued):
     secret.refresh_from_db()
     assert secret.first_used_at == first
     assert APIKeyEvent.objects.count() == 1
+
+
+@pytest.mark.parametrize(("after", "changed"), [({"a": True}, True), ({"b": 2, "a": 1}, False)])
+def test_metadata_differ_as_json_does(after, changed, issue):
+    """To Python 1 is True; the order of names says nothing."""
+    issued = issue(metadata={"a": 1} if changed else {"a": 1, "b": 2})
+
+    services.update_key(key=issued.key, metadata=after)
+
+    issued.key.refresh_from_db()
+    assert issued.key.metadata == after
+    assert APIKeyEvent.objects.filter(type="updated").exists() is changed
 
 
 def test_first_use_in_a_transaction_is_the_first_alone_where_locked_rows_are_skipped(
@@ -945,9 +965,767 @@ def test_events_are_not_changed_or_deleted_together(change, issued):
 
 
 def test_event_outlives_key_and_owner_unchanged(issued, user):
-    before = list(APIKeyEvent.objects.values())
+    before = APIKeyEvent.objects.values().get()
 
     user.delete()
 
     assert APIKey.objects.count() == 0
-    assert list(APIKeyEvent.objects.values()) == before
+    assert APIKeyEvent.objects.values().get(pk=before["id"]) == before
+
+
+# --- A row that is deleted ----------------------------------------------------------------
+
+
+def test_key_whose_row_goes_with_its_owner_leaves_an_event(issue, user):
+    live, revoked = issue(name="live").key, issue(name="revoked").key
+    services.revoke_key(key=revoked)
+    services.delete_key(key=issue(name="deleted").key)
+    issue(name="of the project", owner=None)
+    masked, owner_id = live.masked, str(user.pk)
+    before = last_event().pk
+
+    user.delete()
+
+    events = APIKeyEvent.objects.filter(pk__gt=before)
+    assert sorted(events.values_list("type", "key_name", "actor_kind", "reason")) == [
+        ("deleted", "live", "system", "Its row was deleted."),
+        ("deleted", "revoked", "system", "Its row was deleted."),
+    ]
+    event = events.get(key_name="live")
+    assert (event.key_id, event.key_masked) == (live.pk, masked)
+    assert (event.owner_id, event.owner_name) == (owner_id, "ann")
+
+
+@pytest.mark.django_db
+def test_key_of_the_project_whose_row_is_deleted_leaves_an_event():
+    services.create_key(owner=None, name="of the project").key.delete()
+
+    assert (last_event().type, last_event().key_name) == ("deleted", "of the project")
+    assert (last_event().owner_id, last_event().owner_name) == ("", "")
+
+
+def test_rows_that_are_deleted_together_leave_an_event_each(issue):
+    issue(name="first")
+    issue(name="second")
+
+    APIKey.objects.all().delete()
+
+    deleted = APIKeyEvent.objects.filter(type="deleted")
+    assert sorted(deleted.values_list("key_name", flat=True)) == ["first", "second"]
+
+
+def test_row_of_a_deleted_key_goes_without_another_event(issued):
+    services.delete_key(key=issued.key)
+
+    APIKey.objects.all().delete()
+
+    assert [event.type for event in APIKeyEvent.objects.order_by("id")] == ["created", "deleted"]
+
+
+def test_row_that_has_lost_its_secret_leaves_an_event(user):
+    APIKeyFactory(owner=user, name="a key", secret_row=None).delete()
+
+    assert (last_event().type, last_event().key_name) == ("deleted", "a key")
+    assert last_event().key_masked == ""
+
+
+def test_signal_of_a_deleted_row_is_sent_once_it_is_committed(
+    issued, user, django_capture_on_commit_callbacks
+):
+    key_id = issued.key.pk
+
+    with listening(signals.key_deleted) as received:
+        with django_capture_on_commit_callbacks() as callbacks:
+            user.delete()
+        before_the_commit = list(received)
+        for callback in callbacks:
+            callback()
+
+    assert before_the_commit == []
+    assert [(facts["actor"].kind, facts["reason"]) for facts in received] == [
+        ("system", "Its row was deleted.")
+    ]
+    assert [event.key_id for event in APIKeyEvent.objects.filter(type="deleted")] == [key_id]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_deletion_that_is_rolled_back_leaves_no_event(issued, user):
+    def delete_and_fail():
+        with transaction.atomic():
+            user.delete()
+            raise LookupError
+
+    with pytest.raises(LookupError):
+        delete_and_fail()
+
+    assert APIKey.objects.count() == 1
+    assert [event.type for event in APIKeyEvent.objects.all()] == ["created"]
+
+
+# --- What the one who asks may do ---------------------------------------------------------
+
+
+class ReadingPolicy(UserPolicy):
+    """Everyone may grant ``customers:read`` and nothing else."""
+
+    def grantable_scopes(self, person, owner):
+        return ["customers:read"]
+
+
+EVERYTHING_THEY_HAVE = {
+    "scopes": ["customers:read", "jobs:read", "apikeys:write"],
+    "allowed_ips": ["127.0.0.0/8"],
+    "expires_at": datetime(2100, 1, 1, tzinfo=UTC),
+    "rate_limit": "60/m",
+}
+WITHIN = {
+    "scopes": ["jobs:read"],
+    "allowed_ips": ["127.0.0.1"],
+    "expires_at": datetime(2100, 1, 1, tzinfo=UTC),
+    "rate_limit": "1/s",
+}
+
+
+@pytest.fixture
+def reading(settings):
+    settings.APIKEYS_POLICY = "tests.test_services.ReadingPolicy"
+
+
+@pytest.fixture
+def manager(issue):
+    """A key that manages keys."""
+    return issue(name="manager", **EVERYTHING_THEY_HAVE)
+
+
+@pytest.fixture
+def grant(manager, rf):
+    return verification.verify(rf.get("/", headers=bearer(manager.secret)))
+
+
+@pytest.fixture
+def through(grant):
+    """That it is done through the key."""
+    return {"actor": grant, "authority": KeyAuthority(grant)}
+
+
+def test_key_that_is_made_through_a_key_remembers_it(manager, user, through):
+    issued = services.create_key(owner=user, name="x", **WITHIN, **through)
+
+    assert (row(issued).created_by, row(issued).created_by_key) == (None, manager.key)
+    event = last_event()
+    assert (event.type, event.actor_kind) == ("created", "key")
+    assert (event.actor_id, event.actor_name) == (str(manager.key.pk), "manager")
+
+
+@pytest.mark.parametrize("environment", ["live", "test"])
+def test_environment_is_that_of_the_key_through_which_it_is_made(issue, user, rf, environment):
+    manager = issue(scopes=["apikeys:write"], environment=environment)
+    grant = verification.verify(rf.get("/", headers=bearer(manager.secret)))
+
+    issued = services.create_key(owner=user, name="x", actor=grant, authority=KeyAuthority(grant))
+
+    assert row(issued).environment == environment
+    assert issued.secret.startswith(f"rak_{environment}_")
+
+
+def test_environment_is_the_first_where_a_person_makes_it(user):
+    issued = services.create_key(owner=user, name="x", actor=user, authority=Authority(user))
+
+    assert row(issued).environment == "live"
+
+
+def test_create_beyond_a_key_names_all_of_it_and_makes_nothing(user, through):
+    before = whole()
+
+    with pytest.raises(BeyondCeiling) as refused:
+        services.create_key(
+            owner=user, name="x", environment="test", scopes=["customers:*"], **through
+        )
+
+    assert refused.value.beyond == {
+        "environment": ("test",),
+        "scopes": ["customers:*"],
+        "allowed_ips": ("everywhere",),
+        "expires_at": ("never",),
+        "rate_limit": ("unlimited",),
+    }
+    assert str(refused.value) == (
+        "This is more than you may give to an API key: environment (test), scopes (customers:*), "
+        "allowed_ips (everywhere), expires_at (never), rate_limit (unlimited)."
+    )
+    assert whole() == before
+
+
+def test_bad_input_is_told_before_what_is_beyond(user, through):
+    with pytest.raises(InvalidInput) as refused:
+        services.create_key(owner=user, name="", scopes=["customers:write"], **through)
+
+    assert list(refused.value.message_dict) == ["name"]
+
+
+@pytest.mark.usefixtures("reading")
+def test_create_beyond_a_person_makes_nothing(user):
+    with pytest.raises(BeyondCeiling) as refused:
+        services.create_key(
+            owner=user, name="x", scopes=["jobs:read"], actor=user, authority=Authority(user)
+        )
+
+    assert refused.value.beyond == {"scopes": ["jobs:read"]}
+    assert whole() == ([], [], [])
+
+
+@pytest.mark.usefixtures("reading")
+def test_without_an_authority_nothing_is_asked(issue, user):
+    """As commands and the host's own code do it."""
+    issued = services.create_key(owner=user, name="x", scopes=["jobs:read"], actor=user)
+
+    services.update_key(key=issued.key, actor=user, scopes=["*"])
+
+    assert row(issued).scopes == ["*"]
+
+
+def test_update_through_a_key(issue, manager, through):
+    target = issue(**WITHIN)
+
+    services.update_key(key=target.key, name="new", scopes=[], **through)
+
+    assert (row(target).name, row(target).scopes) == ("new", [])
+    assert (last_event().type, last_event().actor_name) == ("updated", "manager")
+
+
+@pytest.mark.parametrize(
+    ("fields", "beyond"),
+    [
+        ({"scopes": ["customers:write"]}, {"scopes": ["customers:write"]}),
+        ({"scopes": ["apikeys:write"]}, {"scopes": ["apikeys:write"]}),
+        ({"allowed_ips": []}, {"allowed_ips": ("everywhere",)}),
+        ({"expires_at": None}, {"expires_at": ("never",)}),
+        ({"rate_limit": None}, {"rate_limit": ("unlimited",)}),
+    ],
+    ids=["scopes", "managing keys", "networks", "expiry", "rate"],
+)
+def test_update_beyond_a_key_changes_nothing(issue, through, fields, beyond):
+    target = issue(**WITHIN)
+    before = whole()
+
+    with pytest.raises(BeyondCeiling) as refused:
+        services.update_key(key=target.key, **{"name": "new", **fields}, **through)
+
+    assert refused.value.beyond == beyond
+    assert whole() == before
+
+
+def test_update_through_a_key_enables_none(issue, through):
+    target = issue(**WITHIN, enabled=False)
+
+    with pytest.raises(BeyondCeiling) as refused:
+        services.update_key(key=target.key, enabled=True, **through)
+
+    assert refused.value.beyond == {"enabled": ("an API key enables none",)}
+    assert row(target).enabled is False
+
+
+def test_update_asks_of_the_row_as_it_is_now(issue, through):
+    """What the caller holds was within; somebody has widened it since."""
+    target = issue(**WITHIN)
+    services.update_key(key=APIKey.objects.get(pk=target.key.pk), scopes=["customers:write"])
+
+    with pytest.raises(BeyondCeiling) as refused:
+        services.update_key(key=target.key, name="new", **through)
+
+    assert refused.value.beyond == {"scopes": ["customers:write"]}
+
+
+@pytest.mark.usefixtures("reading")
+def test_update_by_a_person_who_may_not_grant_all_only_narrows(issue, user):
+    target = issue(scopes=["customers:read", "jobs:read"])
+    by_them = {"actor": user, "authority": Authority(user)}
+
+    with pytest.raises(BeyondCeiling):
+        services.update_key(key=target.key, scopes=["customers:read", "jobs:write"], **by_them)
+    services.update_key(key=target.key, name="new", scopes=["jobs:read"], **by_them)
+
+    assert (row(target).name, row(target).scopes) == ("new", ["jobs:read"])
+
+
+@pytest.mark.parametrize("change", [services.revoke_key, services.delete_key])
+def test_key_ends_a_key_within(issue, manager, through, change):
+    target = issue(**WITHIN)
+
+    change(key=target.key, reason="leaked", **through)
+
+    assert (row(target).revoked_by, row(target).revoked_reason) == (None, "leaked")
+    assert (last_event().actor_kind, last_event().actor_name) == ("key", "manager")
+
+
+@pytest.mark.parametrize("change", [services.revoke_key, services.delete_key])
+def test_key_ends_no_key_beyond(issue, through, change):
+    target = issue(**{**WITHIN, "scopes": ["customers:write"]})
+    before = whole()
+
+    with pytest.raises(BeyondCeiling) as refused:
+        change(key=target.key, **through)
+
+    assert refused.value.beyond == {"scopes": ["customers:write"]}
+    assert whole() == before
+
+
+@pytest.mark.usefixtures("reading")
+@pytest.mark.parametrize("change", [services.revoke_key, services.delete_key])
+def test_person_ends_a_key_beyond(issue, user, change):
+    target = issue(scopes=["*"])
+
+    change(key=target.key, actor=user, authority=Authority(user))
+
+    assert row(target).revoked_at is not None
+
+
+def test_key_revokes_itself(manager, through):
+    services.revoke_key(key=manager.key, reason="leaked", **through)
+
+    assert row(manager).revoked_reason == "leaked"
+    assert last_event().actor_id == str(manager.key.pk)
+
+
+def test_cascade_through_a_key(issue, manager, through, user):
+    target = issue(**WITHIN)
+    child = APIKeyFactory(owner=user, created_by_key=target.key, **WITHIN)
+    grandchild = APIKeyFactory(owner=user, created_by_key=child, **WITHIN)
+
+    services.revoke_key(key=target.key, cascade=True, **through)
+
+    assert set(APIKey.objects.filter(revoked_at=None)) == {manager.key}
+    assert APIKeyEvent.objects.filter(type="revoked", key_id=grandchild.pk).exists()
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"scopes": ["customers:write"]},
+        {"allowed_ips": []},
+        {"expires_at": None},
+        {"rate_limit": ""},
+        {"environment": "test"},
+    ],
+    ids=lambda fields: next(iter(fields)),
+)
+def test_cascade_through_a_key_with_one_beyond_revokes_nothing(issue, through, user, fields):
+    """All or nothing: else it would be half done, and nobody told which half."""
+    target = issue(**WITHIN)
+    child = APIKeyFactory(owner=user, created_by_key=target.key, **WITHIN)
+    APIKeyFactory(owner=user, created_by_key=target.key, **WITHIN)
+    APIKeyFactory(owner=user, created_by_key=child, **{**WITHIN, **fields})
+    before = whole()
+
+    with pytest.raises(BeyondCeiling) as refused:
+        services.revoke_key(key=target.key, cascade=True, **through)
+
+    assert list(refused.value.beyond) == list(fields)
+    assert whole() == before
+
+
+@pytest.mark.usefixtures("reading")
+def test_cascade_of_a_person_reaches_what_is_beyond_them(issue, user):
+    target = issue(scopes=["customers:read"])
+    child = APIKeyFactory(owner=user, created_by_key=target.key, scopes=["*"])
+
+    services.revoke_key(key=target.key, cascade=True, actor=user, authority=Authority(user))
+
+    child.refresh_from_db()
+    assert child.revoked_at is not None
+
+
+THROUGH = {
+    "create": lambda target, **who: services.create_key(
+        owner=target.owner, name="x", **WITHIN, **who
+    ),
+    "update": lambda target, **who: services.update_key(key=target, name="new", **who),
+    "revoke": lambda target, **who: services.revoke_key(key=target, **who),
+    "delete": lambda target, **who: services.delete_key(key=target, **who),
+}
+
+
+@pytest.fixture
+def target(issue):
+    """A key within what the other one has."""
+    return issue(**WITHIN).key
+
+
+each_call = pytest.mark.parametrize("call", THROUGH.values(), ids=THROUGH.keys())
+
+
+@each_call
+@pytest.mark.parametrize(
+    ("fields", "code"),
+    [
+        ({"revoked_at": datetime(2026, 1, 1, tzinfo=UTC)}, "revoked_key"),
+        ({"enabled": False}, "disabled_key"),
+        ({"expires_at": datetime(2026, 1, 1, tzinfo=UTC)}, "expired_key"),
+    ],
+    ids=["revoked", "disabled", "expired"],
+)
+def test_key_that_is_dead_by_now_changes_nothing(call, fields, code, target, through):
+    """It was alive when it was verified."""
+    APIKey.objects.filter(name="manager").update(**fields)
+    before = whole()
+
+    with pytest.raises(KeyRefused) as refused:
+        call(target, **through)
+
+    assert refused.value.code == code
+    assert whole() == before
+
+
+@each_call
+def test_key_whose_row_is_gone_by_now_changes_nothing(call, target, manager, through):
+    manager.key.delete()
+    before = whole()
+
+    with pytest.raises(KeyRefused) as refused:
+        call(target, **through)
+
+    assert refused.value.code == "revoked_key"
+    assert whole() == before
+
+
+@each_call
+def test_secret_that_is_retired_by_now_changes_nothing(call, target, manager, through):
+    manager.key.secrets.update(slot=None)
+    APIKeySecretFactory(key=manager.key)
+    before = whole()
+
+    with pytest.raises(KeyRefused) as refused:
+        call(target, **through)
+
+    assert refused.value.code == "retired_secret"
+    assert whole() == before
+
+
+@each_call
+def test_key_that_may_manage_none_by_now_changes_nothing(call, target, manager, through):
+    services.update_key(key=manager.key, scopes=["jobs:read"])
+    before = whole()
+
+    with pytest.raises(NotPermitted):
+        call(target, **through)
+
+    assert whole() == before
+
+
+@each_call
+def test_key_that_was_narrowed_by_now_gives_the_narrower(call, target, manager, through):
+    services.update_key(key=manager.key, scopes=["customers:read", "apikeys:write"])
+    before = whole()
+
+    with pytest.raises(BeyondCeiling) as refused:
+        call(target, **through)
+
+    assert refused.value.beyond == {"scopes": ["jobs:read"]}
+    assert whole() == before
+
+
+def test_key_that_was_widened_by_now_gives_the_wider(issue, manager, through, user):
+    services.update_key(key=manager.key, scopes=["customers:write", "apikeys:write"])
+
+    issued = services.create_key(
+        owner=user, name="x", **{**WITHIN, "scopes": ["customers:write"]}, **through
+    )
+
+    assert row(issued).scopes == ["customers:write"]
+
+
+# --- Lifetimes ----------------------------------------------------------------------------
+
+
+def lives(issued, days):
+    """Whether the key ends in so many days, to the minute."""
+    left = row(issued).expires_at - timezone.now()
+    return abs(left - timedelta(days=days)) < timedelta(minutes=1)
+
+
+@pytest.mark.parametrize(
+    ("default", "longest", "days"),
+    [
+        pytest.param(timedelta(days=30), None, 30, id="default"),
+        pytest.param(30, None, 30, id="default in days"),
+        pytest.param(None, 90, 90, id="the longest where there is no default"),
+        pytest.param(30, 90, 30, id="default and longest"),
+        pytest.param(90, 90, 90, id="default as long as the longest"),
+        pytest.param({"live": 30}, None, 30, id="by environment"),
+        pytest.param({"test": 7}, 90, 90, id="default of another environment"),
+    ],
+)
+def test_key_of_whose_expiry_nothing_is_said(issue, settings, default, longest, days):
+    settings.APIKEYS_DEFAULT_LIFETIME = default
+    settings.APIKEYS_MAX_LIFETIME = longest
+
+    assert lives(issue(), days)
+
+
+@pytest.mark.parametrize(
+    ("default", "longest"),
+    [
+        pytest.param(None, None, id="no lifetimes"),
+        pytest.param({"test": 7}, {"test": 9}, id="of another environment"),
+    ],
+)
+def test_key_of_whose_expiry_nothing_is_said_lives_for_ever(issue, settings, default, longest):
+    settings.APIKEYS_DEFAULT_LIFETIME = default
+    settings.APIKEYS_MAX_LIFETIME = longest
+
+    assert row(issue()).expires_at is None
+
+
+def test_default_lifetime_is_that_of_the_environment(issue, settings):
+    settings.APIKEYS_DEFAULT_LIFETIME = {"live": 90, "test": timedelta(days=7)}
+
+    assert lives(issue(), 90)
+    assert lives(issue(environment="test"), 7)
+
+
+def test_default_lifetime_is_no_bound(issue, settings):
+    settings.APIKEYS_DEFAULT_LIFETIME = 30
+
+    assert lives(issue(expires_at=timezone.now() + timedelta(days=90)), 90)
+    assert row(issue(expires_at=None)).expires_at is None
+
+
+LONGEST = ["A key of “live” ends within 90 days: say when."]
+
+
+@pytest.mark.parametrize(
+    "expires_at",
+    [None, timedelta(days=90, minutes=1), timedelta(days=36_000)],
+    ids=["never", "a minute too long", "a century"],
+)
+def test_key_lives_no_longer_than_the_longest(issue, issued, settings, expires_at):
+    settings.APIKEYS_MAX_LIFETIME = {"live": 90}
+    moment = expires_at and timezone.now() + expires_at
+
+    with pytest.raises(InvalidInput) as created:
+        issue(expires_at=moment)
+    with pytest.raises(InvalidInput) as changed:
+        services.update_key(key=issued.key, expires_at=moment)
+
+    assert created.value.message_dict == changed.value.message_dict == {"expires_at": LONGEST}
+    assert APIKey.objects.count() == 1
+    assert row(issued).expires_at is None
+
+
+@pytest.mark.parametrize("expires_at", [None, timedelta(days=365)], ids=["never", "a year"])
+def test_longest_lifetime_is_that_of_the_environment(issue, settings, expires_at):
+    settings.APIKEYS_MAX_LIFETIME = {"live": 90}
+    moment = expires_at and timezone.now() + expires_at
+
+    issued = issue(environment="test", expires_at=moment)
+    services.update_key(key=issued.key, name="new", expires_at=moment)
+
+    assert row(issued).expires_at == moment
+
+
+def test_key_lives_as_long_as_the_longest(issue, issued, settings):
+    settings.APIKEYS_MAX_LIFETIME = 90
+    moment = timezone.now() + timedelta(days=90)
+
+    services.update_key(key=issued.key, expires_at=moment)
+
+    assert row(issued).expires_at == row(issue(expires_at=moment)).expires_at == moment
+
+
+def test_longest_lifetime_of_half_a_day_is_told_as_such(issue, settings):
+    settings.APIKEYS_MAX_LIFETIME = timedelta(hours=12)
+
+    with pytest.raises(InvalidInput) as refused:
+        issue(expires_at=None)
+
+    assert refused.value.message_dict == {
+        "expires_at": ["A key of “live” ends within 0.5 days: say when."]
+    }
+
+
+def test_change_that_does_not_name_the_expiry_is_not_held_up_by_it(issued, settings):
+    """A key from before the setting goes on, and may be renamed."""
+    settings.APIKEYS_MAX_LIFETIME = 90
+
+    services.update_key(key=issued.key, name="new")
+
+    assert (row(issued).name, row(issued).expires_at) == ("new", None)
+
+
+def test_lifetime_is_named_with_all_that_is_bad(issue, issued, settings):
+    settings.APIKEYS_MAX_LIFETIME = 90
+
+    with pytest.raises(InvalidInput) as created:
+        issue(name="", scopes=["x"], expires_at=None, rate_limit="x")
+    with pytest.raises(InvalidInput) as changed:
+        services.update_key(key=issued.key, name="", expires_at=None)
+
+    assert set(created.value.message_dict) == {"name", "scopes", "expires_at", "rate_limit"}
+    assert created.value.message_dict["expires_at"] == LONGEST
+    assert set(changed.value.message_dict) == {"name", "expires_at"}
+
+
+@pytest.mark.parametrize("environment", ["prod", ["live"], 5])
+def test_lifetime_of_no_environment_is_not_asked_for(issue, settings, environment):
+    settings.APIKEYS_MAX_LIFETIME = 90
+
+    with pytest.raises(InvalidInput) as refused:
+        issue(environment=environment, expires_at=None)
+
+    assert list(refused.value.message_dict) == ["environment"]
+
+
+def test_default_lifetime_beyond_the_key_through_which_it_is_made_is_refused(
+    user, through, settings
+):
+    """Nobody's key is shortened in silence: they say until when."""
+    settings.APIKEYS_DEFAULT_LIFETIME = 36_000
+    fields = {name: value for name, value in WITHIN.items() if name != "expires_at"}
+
+    with pytest.raises(BeyondCeiling) as refused:
+        services.create_key(owner=user, name="x", **fields, **through)
+
+    assert list(refused.value.beyond) == ["expires_at"]
+
+
+# --- How many -----------------------------------------------------------------------------
+
+AT_MOST_TWO = "There are 2 API keys of this owner, as many as there may be: revoke one."
+
+
+@pytest.fixture
+def at_most_two(settings):
+    settings.APIKEYS_MAX_KEYS_PER_OWNER = 2
+
+
+@pytest.mark.usefixtures("at_most_two")
+def test_key_too_many_is_a_conflict_and_is_not_made(issue):
+    issue(name="first")
+    issue(name="second")
+    before = whole()
+
+    with pytest.raises(Conflict) as refused:
+        issue(name="third")
+
+    assert str(refused.value) == AT_MOST_TWO
+    assert whole() == before
+
+
+@pytest.mark.usefixtures("at_most_two")
+@pytest.mark.parametrize(
+    ("trait", "counts"),
+    [("disabled", True), ("expired", True), ("revoked", False), ("deleted", False)],
+)
+def test_key_counts(issue, user, trait, counts):
+    issue(name="first")
+    APIKeyFactory(owner=user, **{trait: True})
+
+    try:
+        issue(name="third")
+    except Conflict:
+        refused = True
+    else:
+        refused = False
+
+    assert refused is counts
+
+
+@pytest.mark.usefixtures("at_most_two")
+@pytest.mark.parametrize("end", [services.revoke_key, services.delete_key])
+def test_key_that_is_ended_makes_room(issue, end):
+    issue(name="first")
+    end(key=issue(name="second").key)
+
+    assert issue(name="third").key.pk is not None
+
+
+@pytest.mark.usefixtures("at_most_two")
+def test_keys_of_all_environments_count_together(issue):
+    issue(environment="live")
+    issue(environment="test")
+
+    with pytest.raises(Conflict, match="as many as there may be"):
+        issue(environment="test")
+
+
+@pytest.mark.usefixtures("at_most_two")
+def test_keys_of_another_and_of_the_project_do_not_count(issue, other):
+    for owner in (other, other, None, None, None):
+        issue(owner=owner)
+
+    assert [issue().key.owner.username for _ in range(2)] == ["ann", "ann"]
+
+
+@pytest.mark.usefixtures("at_most_two")
+def test_repeated_id_of_a_key_is_created_already_also_where_there_are_as_many(issue):
+    id_ = uuid.uuid4()
+    issue(id=id_)
+    issue()
+
+    with pytest.raises(Conflict, match=r"This key was created already\."):
+        issue(id=id_)
+
+    assert APIKey.objects.count() == 2
+
+
+@pytest.mark.usefixtures("at_most_two")
+def test_new_id_of_a_key_too_many_is_a_conflict(issue):
+    issue()
+    issue()
+
+    with pytest.raises(Conflict) as refused:
+        issue(id=uuid.uuid4())
+
+    assert str(refused.value) == AT_MOST_TWO
+    assert APIKey.objects.count() == 2
+
+
+@pytest.mark.usefixtures("at_most_two")
+def test_key_too_many_through_a_key_is_a_conflict(issue, user, through):
+    issue()
+
+    with pytest.raises(Conflict) as refused:
+        services.create_key(owner=user, name="x", **WITHIN, **through)
+
+    assert str(refused.value) == AT_MOST_TWO
+
+
+@pytest.mark.usefixtures("at_most_two")
+def test_key_too_many_in_a_transaction_leaves_the_rest_of_it(issue):
+    """As under ATOMIC_REQUESTS, where what comes before and after is stored."""
+    issue()
+
+    with transaction.atomic():
+        issue(name="second")
+        with pytest.raises(Conflict):
+            issue(name="third")
+        services.create_key(owner=None, name="of the project")
+
+    assert sorted(APIKey.objects.values_list("name", flat=True)) == [
+        "a key",
+        "of the project",
+        "second",
+    ]
+
+
+def test_keys_from_before_the_cap_stay_and_may_be_changed(issue, settings):
+    issued = issue()
+    issue()
+    issue()
+    settings.APIKEYS_MAX_KEYS_PER_OWNER = 2
+
+    services.update_key(key=issued.key, name="new")
+
+    assert row(issued).name == "new"
+
+
+def test_without_a_cap_the_owner_is_not_locked(issue, settings):
+    def statements():
+        with CaptureQueriesContext(connection) as queries:
+            issue()
+        return len(queries)
+
+    without = statements()
+    settings.APIKEYS_MAX_KEYS_PER_OWNER = 100
+
+    assert statements() == without + 2

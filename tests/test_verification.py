@@ -699,7 +699,9 @@ def test_first_request_is_one_select_and_one_update(issue, client):
         response = client.get("/jobs/", headers=bearer(issued.secret))
 
     assert response.status_code == 200
-    assert verbs(queries) == ["SELECT", "UPDATE"]
+    # In a transaction, as here, MariaDB is asked first whether another one has it.
+    first_use = ["SELECT", "UPDATE"] if connection.vendor == "mysql" else ["UPDATE"]
+    assert verbs(queries) == ["SELECT", *first_use]
 
 
 @pytest.mark.parametrize("path", ["/jobs/", "/jobs-of-authenticated/"])

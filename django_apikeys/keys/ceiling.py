@@ -7,6 +7,7 @@ lies within what they have. It is one comparison, ``excess``.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC
 from typing import TYPE_CHECKING
 
 from django_apikeys.keys import networks
@@ -35,14 +36,18 @@ class Reach:
 
 
 def excess(
-    reach: Reach, ceiling: Reach, registry: Collection[str] | None = None
+    reach: Reach,
+    ceiling: Reach,
+    registry: Collection[str] | None = None,
+    implied: Mapping[str, Collection[str]] | None = None,
 ) -> Mapping[str, Sequence[str]]:
     """Return what of *reach* is beyond *ceiling*, by the name of the field.
 
-    registry: as ``scopes.beyond`` takes it.
+    ceiling: with all that its scopes bring along. registry, implied: as ``scopes.beyond``
+    takes them.
     """
     found = {
-        "scopes": grammar.beyond(reach.scopes, ceiling.scopes, registry),
+        "scopes": grammar.beyond(reach.scopes, ceiling.scopes, registry, implied),
         "allowed_ips": _beyond_networks(reach, ceiling),
         "expires_at": _beyond_expiry(reach, ceiling),
         "rate_limit": _beyond_rate(reach, ceiling),
@@ -68,7 +73,9 @@ def _beyond_expiry(reach: Reach, ceiling: Reach) -> Sequence[str]:
         return ()
     if reach.expires_at is None:
         return ("never",)
-    return (reach.expires_at.isoformat(),) if reach.expires_at > ceiling.expires_at else ()
+    if reach.expires_at <= ceiling.expires_at:
+        return ()
+    return (reach.expires_at.astimezone(UTC).isoformat(),)
 
 
 def _beyond_rate(reach: Reach, ceiling: Reach) -> Sequence[str]:

@@ -86,17 +86,24 @@ def with_implied(
 
 
 def beyond(
-    scopes: Iterable[str], grantable: Collection[str], registry: Collection[str] | None = None
+    scopes: Iterable[str],
+    grantable: Collection[str],
+    registry: Collection[str] | None = None,
+    implied: Mapping[str, Collection[str]] | None = None,
 ) -> list[str]:
-    """Return those of *scopes* that are more than *grantable*.
+    """Return those of *scopes* that are, or bring along, more than *grantable*.
 
     registry: the scopes there are. With it a wildcard also lies within *grantable* where
     all that it covers today does; without it only where a wildcard as wide is there.
+    implied: as ``covers`` takes it.
     """
     return [
         scope
         for scope in scopes
-        if not _covers_one(grantable, scope) and not _all_covered(scope, grantable, registry)
+        if not all(
+            _covers_one(grantable, one) or _all_covered(one, grantable, registry)
+            for one in with_implied((scope,), implied or {})
+        )
     ]
 
 

@@ -273,15 +273,19 @@ def test_change_of_a_revoked_key_has_its_reason(issued, as_user):
             BeyondCeiling({"scopes": ["jobs:write", "*"], "expires_at": ["never"]}),
             403,
             "beyond_ceiling",
-            "This is more than you may give to an API key: scopes (jobs:write, *), "
-            "expires_at (never).",
+            (
+                "This is more than you may give to an API key: "
+                "scopes (jobs:write, *), expires_at (never)."
+            ),
         ),
         (
             BeyondCeiling({"scopes": ["a:b"] * 11}),
             403,
             "beyond_ceiling",
-            "This is more than you may give to an API key: scopes (a:b, a:b, a:b, a:b, a:b, a:b, "
-            "a:b, a:b, a:b, a:b, …).",
+            (
+                "This is more than you may give to an API key: "
+                "scopes (a:b, a:b, a:b, a:b, a:b, a:b, a:b, a:b, a:b, a:b, …)."
+            ),
         ),
         (Conflict("No."), 409, "conflict", "No."),
     ],

@@ -24,7 +24,7 @@ from django_apikeys.policy import UserPolicy
 from django_apikeys.representation import event_as_dict
 from tests.conftest import bearer
 from tests.documents import ROOT
-from tests.factories import APIKeyFactory, UserFactory
+from tests.factories import APIKeyFactory, APIKeySecretFactory, UserFactory
 
 EVENTS = "/api/events/"
 EARLY = datetime(2026, 1, 1, tzinfo=UTC)
@@ -105,8 +105,8 @@ def test_nobody_is_401(path, client):
     assert response.headers["WWW-Authenticate"] == 'Bearer realm="api"'
 
 
-@pytest.mark.parametrize("scopes", [["*"], ["apikeys:read", "apikeys:write"]])
-def test_key_is_403(scopes, issue, client):
+@pytest.mark.parametrize("scopes", [["*"], ["apikeys:write"]], ids=["star", "write"])
+def test_key_without_the_scope_is_403(scopes, issue, client):
     issued = issue(scopes=scopes)
 
     answers = [
@@ -114,6 +114,115 @@ def test_key_is_403(scopes, issue, client):
     ]
 
     assert [answer.status_code for answer in answers] == [403, 403]
+    assert [answer.headers["WWW-Authenticate"] for answer in answers] == [
+        'Bearer realm="api", error="insufficient_scope", scope="apikeys:read"'
+    ] * 2
+
+
+@pytest.fixture
+def reader(issue):
+    """A key that reads keys."""
+    return issue(name="reader", scopes=["apikeys:read"])
+
+
+def test_key_reads_the_events_of_its_owner_and_environment(issue, reader, client):
+    issue(name="sibling")
+    issue(name="elsewhere", environment="test")
+    issue(name="of another", owner=UserFactory())
+    issue(name="of the project", owner=None)
+
+    response = client.get(EVENTS, headers=bearer(reader.secret))
+
+    assert response.status_code == 200
+    assert [row["key"]["name"] for row in response.json()["data"]] == ["sibling", "reader"]
+    assert response.json()["meta"]["total"] == 2
+
+
+def test_key_reads_the_events_of_deleted_keys_too(issue, reader, client):
+    deleted = issue(name="deleted").key
+    services.delete_key(key=deleted)
+
+    listed = client.get(EVENTS, {"key": deleted.pk}, headers=bearer(reader.secret))
+    by_key = client.get(of_key(deleted), headers=bearer(reader.secret))
+
+    assert [row["type"] for row in listed.json()["data"]] == ["deleted", "created"]
+    assert by_key.status_code == 404
+
+
+def test_key_reads_the_events_of_one_key(issue, reader, client):
+    sibling = issue(name="sibling").key
+
+    response = client.get(of_key(sibling), headers=bearer(reader.secret))
+
+    assert [row["key"]["name"] for row in response.json()["data"]] == ["sibling"]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        pytest.param({"environment": "test"}, id="elsewhere"),
+        pytest.param({"owner": None}, id="of-the-project"),
+        pytest.param({"owner": "another"}, id="of-another"),
+    ],
+)
+def test_key_finds_no_events_of_a_key_of_others(fields, issue, reader, client):
+    if fields.get("owner"):
+        fields = {"owner": UserFactory()}
+    key = issue(**fields).key
+
+    by_key = client.get(of_key(key), headers=bearer(reader.secret))
+    listed = client.get(EVENTS, {"key": key.pk}, headers=bearer(reader.secret))
+
+    assert by_key.status_code == 404
+    assert listed.json()["data"] == []
+
+
+def test_key_asks_for_no_owner_but_its_own(reader, user, client):
+    stranger = UserFactory()
+
+    own = client.get(EVENTS, {"owner": user.pk}, headers=bearer(reader.secret))
+    other = client.get(EVENTS, {"owner": stranger.pk}, headers=bearer(reader.secret))
+
+    assert len(own.json()["data"]) == 1
+    assert other.status_code == 400
+    assert other.json() == {"owner": ["There is no such owner."]}
+
+
+def test_key_of_the_project_reads_the_events_of_the_project(issue, issued, client):
+    of_project = issue(owner=None, name="of the project", scopes=["apikeys:read"])
+    issue(owner=None, name="elsewhere", environment="test")
+
+    response = client.get(EVENTS, headers=bearer(of_project.secret))
+
+    assert [row["key"]["name"] for row in response.json()["data"]] == ["of the project"]
+
+
+def test_secret_in_its_grace_reads_events(reader, client):
+    reader.key.secrets.update(slot=1)
+    APIKeySecretFactory(key=reader.key)
+
+    answers = [
+        client.get(path, headers=bearer(reader.secret)) for path in (EVENTS, of_key(reader.key))
+    ]
+
+    assert [len(answer.json()["data"]) for answer in answers] == [1, 1]
+
+
+def test_change_through_a_key_is_an_event_of_that_key(issue, client, as_user):
+    manager = issue(name="manager", scopes=["apikeys:write"])
+    target = issue(name="target").key
+
+    client.patch(
+        f"/api/keys/{target.pk}/",
+        {"name": "renamed"},
+        headers=bearer(manager.secret) | {"User-Agent": "curl/8"},
+        REMOTE_ADDR="192.0.2.7",
+    )
+
+    row = as_user.get(of_key(target)).json()["data"][0]
+    assert (row["type"], row["changes"]) == ("updated", {"name": ["target", "renamed"]})
+    assert row["actor"] == {"kind": "key", "id": str(manager.key.pk), "name": "manager"}
+    assert (row["address"], row["user_agent"]) == ("192.0.2.7", "curl/8")
 
 
 @pytest.mark.parametrize("method", ["post", "put", "patch", "delete"])
@@ -305,6 +414,17 @@ def test_change_of_a_person_says_from_where(issued, user, as_user):
     assert row["changes"] == {"name": ["a key", "renamed"]}
 
 
+def test_moments_of_a_change_are_told_in_utc(issued, as_user):
+    """Whatever zone the server is in, and the body names: contract, section 4."""
+    as_user.patch(f"/api/keys/{issued.key.pk}/", {"expires_at": "2100-01-01T02:00:00+02:00"})
+
+    row = as_user.get(of_key(issued.key)).json()["data"][0]
+
+    before, after = row["changes"]["expires_at"]
+    assert before is None
+    assert after in ("2100-01-01T00:00:00+00:00", "2100-01-01T00:00:00Z")
+
+
 def test_events_outlive_key_actor_and_names(issue, user, as_user):
     """An event says what was true when it happened."""
     colleague = UserFactory(username="colleague")
@@ -315,8 +435,11 @@ def test_events_outlive_key_actor_and_names(issue, user, as_user):
     APIKey.objects.filter(pk=issued.key.pk).delete()
     colleague.delete()
 
-    updated, created = as_user.get(EVENTS).json()["data"]
+    deleted, updated, created = as_user.get(EVENTS).json()["data"]
 
+    assert deleted["key"] == {"id": str(issued.key.pk), "name": "renamed"}
+    assert deleted["owner"] == {"id": user.pk, "name": "anna"}
+    assert deleted["actor"] == {"kind": "system", "id": None, "name": ""}
     assert created["key"] == {"id": str(issued.key.pk), "name": "a key"}
     assert created["owner"] == {"id": user.pk, "name": "ann"}
     assert created["actor"] == {"kind": "user", "id": colleague_id, "name": "colleague"}
@@ -332,7 +455,7 @@ def test_events_of_an_owner_who_is_gone_are_shown_to_nobody(issue, rival, settin
 
     response = rival.get(EVENTS)
 
-    assert APIKeyEvent.objects.count() == 1
+    assert APIKeyEvent.objects.count() == 2
     assert shown(response) == []
 
 

@@ -124,6 +124,7 @@ CALLS = [
         ("delete", "/api/keys/5f1c3c5e-0000-4000-8000-000000000000/"),
         ("post", "/api/keys/5f1c3c5e-0000-4000-8000-000000000000/revoke/"),
         ("get", "/api/keys/self/"),
+        ("post", "/api/keys/self/revoke/"),
         ("get", "/api/scopes/"),
     ],
 )
@@ -208,35 +209,6 @@ def test_403_comes_before_the_body_is_read(method, tail, body, issued, rival):
         response = getattr(rival, method)(path, body, content_type="application/json")
 
     assert response.status_code == 403
-
-
-@pytest.mark.parametrize(
-    ("method", "tail"),
-    [("get", None), ("post", None), *[(call.values[0], call.values[1]) for call in CALLS]],
-)
-def test_key_does_not_manage_keys(method, tail, issue, client):
-    issued = issue(scopes=["*", "apikeys:read", "apikeys:write"])
-    path = "/api/keys/" if tail is None else url(issued, tail)
-
-    response = getattr(client, method)(path, headers=bearer(issued.secret))
-
-    assert response.status_code == 403
-    assert response.json() == {
-        "detail": "API keys cannot manage API keys.",
-        "code": "permission_denied",
-    }
-    assert stored(issued).revoked_at is None
-
-
-def test_key_without_the_scope_is_told_so_first(issue, client):
-    issued = issue(scopes=["*"])
-
-    response = client.get("/api/keys/", headers=bearer(issued.secret))
-
-    assert response.status_code == 403
-    assert response.headers["WWW-Authenticate"] == (
-        'Bearer realm="api", error="insufficient_scope", scope="apikeys:read"'
-    )
 
 
 @pytest.mark.parametrize("path", ["/api/keys/", "/api/scopes/", "/api/keys/self/"])
@@ -879,7 +851,7 @@ def test_more_than_the_policy_lets_grant_is_beyond_the_ceiling(
     for response in (created, changed):
         assert response.status_code == 403
         assert response.json() == {
-            "detail": f"You may not grant: {beyond}.",
+            "detail": f"This is more than you may give to an API key: scopes ({beyond}).",
             "code": "beyond_ceiling",
         }
     assert APIKey.objects.count() == 1
@@ -1133,6 +1105,576 @@ def test_delete_leaves_row_and_events(issued, as_user):
     assert {event.type for event in APIKeyEvent.objects.all()} == {"created", "deleted"}
 
 
+# --- What a key may -----------------------------------------------------------------------
+
+KEYS = "/api/keys/"
+NOT_PERMITTED = {
+    "detail": "You may not do this with API keys of this owner.",
+    "code": "permission_denied",
+}
+# What the key has that manages the others; the client's address is 127.0.0.1.
+REACH = {
+    "scopes": ["customers:read", "jobs:*", "apikeys:read", "apikeys:write"],
+    "allowed_ips": ["127.0.0.0/8"],
+    "expires_at": "2100-01-01T00:00:00Z",
+    "rate_limit": "60/m",
+}
+WITHIN = {
+    "scopes": ["jobs:read"],
+    "allowed_ips": ["127.0.0.1"],
+    "expires_at": "2099-01-01T00:00:00Z",
+    "rate_limit": "1/s",
+}
+
+
+def as_stored(fields):
+    moment = fields.get("expires_at")
+    return {**fields, **({"expires_at": datetime.fromisoformat(moment)} if moment else {})}
+
+
+def beyond_ceiling(text):
+    return {
+        "detail": f"This is more than you may give to an API key: {text}.",
+        "code": "beyond_ceiling",
+    }
+
+
+def as_key(issued):
+    """A client that sends the secret of *issued*."""
+    client = APIClient()
+    client.credentials(HTTP_AUTHORIZATION=f"Bearer {issued.secret}")
+    return client
+
+
+@pytest.fixture
+def manager(issue):
+    """A key that manages keys."""
+    return issue(name="manager", **as_stored(REACH))
+
+
+@pytest.fixture
+def by_key(manager):
+    return as_key(manager)
+
+
+@pytest.fixture
+def target(issue):
+    """A key within it."""
+    return issue(name="target", **as_stored(WITHIN))
+
+
+@pytest.fixture
+def in_grace(manager, by_key):
+    """The same client, whose secret was rotated away meanwhile."""
+    manager.key.secrets.update(slot=1, retires_at=timezone.now() + timedelta(hours=1))
+    APIKeySecretFactory(key=manager.key)
+    return by_key
+
+
+READS = [
+    pytest.param("get", None, "apikeys:read", id="list"),
+    pytest.param("get", "", "apikeys:read", id="retrieve"),
+]
+WRITES = [
+    pytest.param("post", None, "apikeys:write", id="create"),
+    pytest.param("patch", "", "apikeys:write", id="patch"),
+    pytest.param("delete", "", "apikeys:write", id="delete"),
+    pytest.param("post", "revoke/", "apikeys:write", id="revoke"),
+]
+
+
+def called(client, method, tail, issued, body=None):
+    return getattr(client, method)(KEYS if tail is None else url(issued, tail), body)
+
+
+@pytest.mark.parametrize(("method", "tail", "scope"), [*READS, *WRITES])
+def test_key_without_the_scope_is_told_so_first(method, tail, scope, issue, target):
+    others = {"apikeys:read", "apikeys:write"} - {scope}
+    client = as_key(issue(scopes=["*", "self:rotate", "self:revoke", *others]))
+
+    response = called(client, method, tail, target, {"nonsense": 1} if tail != "" else None)
+
+    assert response.status_code == 403
+    assert response.json()["code"] == "insufficient_scope"
+    assert response.headers["WWW-Authenticate"] == (
+        f'Bearer realm="api", error="insufficient_scope", scope="{scope}"'
+    )
+    assert stored(target).revoked_at is None
+
+
+def test_key_lists_the_keys_of_its_owner_and_environment(issue, target, by_key):
+    issue(name="elsewhere", environment="test")
+    issue(name="of another", owner=UserFactory())
+    issue(name="of the project", owner=None)
+
+    response = by_key.get(KEYS)
+
+    assert response.status_code == 200
+    assert {key["name"] for key in response.json()["data"]} == {"target", "manager"}
+    assert response.json()["meta"]["total"] == 2
+
+
+def test_key_sees_what_is_beyond_it(issue, by_key):
+    beyond = issue(name="beyond", scopes=["*"])
+
+    response = by_key.get(url(beyond))
+
+    assert response.status_code == 200
+    assert response.json()["scopes"] == ["*"]
+
+
+def test_key_finds_nothing_elsewhere_by_a_filter(issue, by_key):
+    issue(environment="test")
+
+    response = by_key.get(KEYS, {"environment": "test"})
+
+    assert response.json()["data"] == []
+
+
+def test_key_asks_for_no_owner_but_its_own(user, by_key):
+    own = by_key.get(KEYS, {"owner": user.pk})
+    other = by_key.get(KEYS, {"owner": UserFactory().pk})
+
+    assert [key["name"] for key in own.json()["data"]] == ["manager"]
+    assert (other.status_code, other.json()) == (400, {"owner": ["There is no such owner."]})
+
+
+@pytest.mark.parametrize(("method", "tail"), CALLS)
+@pytest.mark.parametrize("whose", ["elsewhere", "of another", "of the project", "deleted"])
+def test_key_of_others_is_not_found_by_a_key(method, tail, whose, issue, by_key):
+    fields = {
+        "elsewhere": {"environment": "test"},
+        "of another": {"owner": UserFactory()},
+        "of the project": {"owner": None},
+        "deleted": {},
+    }[whose]
+    issued = issue(**as_stored(WITHIN), **fields)
+    if whose == "deleted":
+        services.delete_key(key=issued.key)
+    before = APIKey.objects.filter(pk=issued.key.pk).values().get()
+
+    response = getattr(by_key, method)(url(issued, tail))
+
+    assert response.status_code == 404
+    assert APIKey.objects.filter(pk=issued.key.pk).values().get() == before
+
+
+def test_key_makes_a_key_within(manager, user, by_key, client, as_user):
+    created = by_key.post(KEYS, {"name": "child", **WITHIN})
+
+    body = created.json()
+    assert created.status_code == 201
+    assert created.headers["Cache-Control"] == "no-store"
+    assert body["owner"] == {"id": user.pk, "name": "ann"}
+    assert body["created_by"] is None
+    assert {name: body[name] for name in WITHIN} == WITHIN
+    assert client.get("/jobs/", headers=bearer(body["secret"])).status_code == 200
+    assert APIKey.objects.get(pk=body["id"]).created_by_key == manager.key
+    (event,) = as_user.get(f"{KEYS}{body['id']}/events/").json()["data"]
+    assert (event["type"], event["address"]) == ("created", "127.0.0.1")
+    assert event["actor"] == {"kind": "key", "id": str(manager.key.pk), "name": "manager"}
+
+
+def test_key_makes_one_as_great_as_itself_that_manages_none(by_key):
+    scopes = ["customers:read", "jobs:*"]
+
+    response = by_key.post(KEYS, {"name": "child", **REACH, "scopes": scopes})
+
+    assert response.status_code == 201
+    assert response.json()["scopes"] == scopes
+
+
+@pytest.mark.parametrize("environment", ["live", "test"])
+def test_environment_of_a_key_is_that_of_the_key_that_makes_it(issue, environment):
+    client = as_key(issue(scopes=["apikeys:write"], environment=environment))
+
+    response = client.post(KEYS, {"name": "child"})
+
+    assert response.status_code == 201
+    assert response.json()["environment"] == environment
+    assert response.json()["secret"].startswith(f"rak_{environment}_")
+
+
+def test_key_of_the_project_makes_one_of_the_project(issue, user):
+    client = as_key(issue(owner=None, scopes=["apikeys:write"]))
+
+    made = client.post(KEYS, {"name": "child"})
+    named = client.post(KEYS, {"name": "child", "owner": user.pk})
+
+    assert (made.status_code, made.json()["owner"]) == (201, None)
+    assert named.json() == {"owner": ["There is no such owner."]}
+
+
+@pytest.mark.parametrize(
+    ("owner", "status"), [("own", 201), ("another", 400), ("the project", 400)]
+)
+def test_key_makes_one_for_its_own_owner_alone(owner, status, user, by_key):
+    owners = {"own": user.pk, "another": UserFactory().pk, "the project": None}
+
+    response = by_key.post(KEYS, {"name": "child", "owner": owners[owner], **WITHIN})
+
+    assert response.status_code == status
+
+
+BEYOND = [
+    pytest.param(
+        {"scopes": ["jobs:read", "customers:write"]}, "scopes (customers:write)", id="scope"
+    ),
+    pytest.param({"scopes": ["customers:*"]}, "scopes (customers:*)", id="wildcard"),
+    pytest.param({"scopes": ["*"]}, "scopes (*)", id="star"),
+    pytest.param({"scopes": ["self:revoke"]}, "scopes (self:revoke)", id="self"),
+    pytest.param({"scopes": ["apikeys:read"]}, "scopes (apikeys:read)", id="apikeys:read"),
+    pytest.param(
+        {"scopes": ["jobs:read", "apikeys:write"]}, "scopes (apikeys:write)", id="apikeys:write"
+    ),
+    pytest.param(
+        {"allowed_ips": ["127.0.0.1", "192.0.2.7"]}, "allowed_ips (192.0.2.7)", id="network"
+    ),
+    pytest.param({"allowed_ips": ["::1"]}, "allowed_ips (::1)", id="network of IPv6"),
+    pytest.param({"allowed_ips": []}, "allowed_ips (everywhere)", id="everywhere"),
+    pytest.param(
+        {"expires_at": "2100-01-01T00:00:01Z"},
+        "expires_at (2100-01-01T00:00:01+00:00)",
+        id="expiry",
+    ),
+    pytest.param({"expires_at": None}, "expires_at (never)", id="never"),
+    pytest.param({"rate_limit": "61/m"}, "rate_limit (61/m)", id="rate"),
+    pytest.param({"rate_limit": None}, "rate_limit (unlimited)", id="no rate"),
+    pytest.param(
+        {"scopes": ["*"], "allowed_ips": [], "expires_at": None, "rate_limit": None},
+        "scopes (*), allowed_ips (everywhere), expires_at (never), rate_limit (unlimited)",
+        id="all of it",
+    ),
+]
+
+
+@pytest.mark.parametrize(("fields", "beyond"), BEYOND)
+def test_key_gives_no_more_than_it_has(fields, beyond, target, by_key):
+    before = APIKey.objects.filter(pk=target.key.pk).values().get()
+
+    created = by_key.post(KEYS, {"name": "child", **WITHIN, **fields})
+    changed = by_key.patch(url(target), fields)
+
+    assert (created.status_code, changed.status_code) == (403, 403)
+    assert created.json() == changed.json() == beyond_ceiling(beyond)
+    assert "WWW-Authenticate" not in created.headers
+    assert APIKey.objects.count() == 2
+    assert APIKey.objects.filter(pk=target.key.pk).values().get() == before
+
+
+def test_key_makes_none_elsewhere(by_key):
+    response = by_key.post(KEYS, {"name": "child", "environment": "test", **WITHIN})
+
+    assert response.status_code == 403
+    assert response.json() == beyond_ceiling("environment (test)")
+
+
+def test_key_that_says_only_a_name_asks_for_more_than_it_has(by_key):
+    """Nothing said is everywhere, for ever and without a rate."""
+    response = by_key.post(KEYS, {"name": "child"})
+
+    assert response.status_code == 403
+    assert response.json() == beyond_ceiling(
+        "allowed_ips (everywhere), expires_at (never), rate_limit (unlimited)"
+    )
+
+
+def test_bad_body_of_a_key_is_400(by_key):
+    response = by_key.post(KEYS, {"name": "", "allowed_ip": [], "scopes": ["jobs:fly"]})
+
+    assert response.status_code == 400
+    assert set(response.json()) == {"name", "allowed_ip", "scopes"}
+
+
+def test_key_changes_a_key_within(target, by_key):
+    response = by_key.patch(url(target), {"name": "renamed", "enabled": False, "scopes": []})
+
+    body = response.json()
+    assert response.status_code == 200
+    assert (body["name"], body["status"], body["scopes"]) == ("renamed", "disabled", [])
+
+
+@pytest.mark.parametrize(
+    ("method", "tail", "body"),
+    [
+        pytest.param("patch", "", {"name": "renamed"}, id="rename"),
+        pytest.param("patch", "", {"scopes": ["jobs:read"]}, id="narrow"),
+        pytest.param("patch", "", {"enabled": False}, id="disable"),
+        pytest.param("post", "revoke/", {}, id="revoke"),
+        pytest.param("delete", "", None, id="delete"),
+    ],
+)
+def test_key_does_nothing_to_a_key_beyond(method, tail, body, issue, by_key):
+    issued = issue(**as_stored({**WITHIN, "scopes": ["jobs:read", "customers:write"]}))
+    before = APIKey.objects.filter(pk=issued.key.pk).values().get()
+
+    response = getattr(by_key, method)(url(issued, tail), body)
+
+    assert response.status_code == 403
+    assert response.json() == beyond_ceiling("scopes (customers:write)")
+    assert APIKey.objects.filter(pk=issued.key.pk).values().get() == before
+
+
+def test_key_enables_none(issue, by_key, as_user):
+    issued = issue(enabled=False, **as_stored(WITHIN))
+
+    refused = by_key.patch(url(issued), {"enabled": True})
+    renamed = by_key.patch(url(issued), {"name": "renamed", "enabled": False})
+
+    assert refused.status_code == 403
+    assert refused.json() == beyond_ceiling("enabled (an API key enables none)")
+    assert (renamed.status_code, renamed.json()["status"]) == (200, "disabled")
+    assert as_user.patch(url(issued), {"enabled": True}).json()["status"] == "active"
+
+
+def test_key_makes_a_disabled_one_that_it_does_not_enable(by_key):
+    created = by_key.post(KEYS, {"name": "child", "enabled": False, **WITHIN})
+
+    changed = by_key.patch(f"{KEYS}{created.json()['id']}/", {"enabled": True})
+
+    assert (created.status_code, changed.status_code) == (201, 403)
+
+
+def test_key_revokes_a_key_within(manager, target, by_key, as_user):
+    response = by_key.post(url(target, "revoke/"), {"reason": "It leaked."})
+
+    body = response.json()
+    assert response.status_code == 200
+    assert (body["status"], body["revoked_reason"]) == ("revoked", "It leaked.")
+    assert body["revoked_by"] is None
+    event = as_user.get(url(target, "events/")).json()["data"][0]
+    assert event["actor"] == {"kind": "key", "id": str(manager.key.pk), "name": "manager"}
+
+
+def test_key_deletes_a_key_within(target, by_key):
+    response = by_key.delete(url(target))
+
+    assert response.status_code == 204
+    assert stored(target).deleted_at is not None
+    assert by_key.get(url(target)).status_code == 404
+
+
+def test_key_revokes_what_was_made_through_a_key(target, user, by_key):
+    child = APIKeyFactory(owner=user, created_by_key=target.key, **as_stored(WITHIN))
+
+    response = by_key.post(url(target, "revoke/"), {"cascade": True})
+
+    child.refresh_from_db()
+    assert response.status_code == 200
+    assert child.revoked_at is not None
+
+
+def test_key_revokes_nothing_where_one_of_the_offspring_is_beyond(target, user, by_key):
+    within = APIKeyFactory(owner=user, created_by_key=target.key, **as_stored(WITHIN))
+    APIKeyFactory(owner=user, created_by_key=within, scopes=["*"])
+
+    response = by_key.post(url(target, "revoke/"), {"cascade": True})
+
+    assert response.status_code == 403
+    assert response.json() == beyond_ceiling(
+        "scopes (*), allowed_ips (everywhere), expires_at (never), rate_limit (unlimited)"
+    )
+    assert not APIKey.objects.exclude(revoked_at=None).exists()
+
+
+def test_key_manages_itself_within(manager, by_key):
+    renamed = by_key.patch(url(manager), {"name": "renamed"})
+    longer = by_key.patch(url(manager), {"expires_at": None})
+    revoked = by_key.post(url(manager, "revoke/"))
+    again = by_key.get(KEYS)
+
+    assert (renamed.status_code, revoked.status_code) == (200, 200)
+    assert longer.json() == beyond_ceiling("expires_at (never)")
+    assert (again.status_code, again.json()["code"]) == (401, "revoked_key")
+
+
+def test_change_of_a_revoked_key_by_a_key_is_a_conflict(target, by_key):
+    services.revoke_key(key=target.key)
+
+    response = by_key.patch(url(target), {"name": "renamed"})
+
+    assert (response.status_code, response.json()["code"]) == (409, "conflict")
+
+
+@pytest.mark.parametrize("scopes", [[1], [None], {"a": 1}], ids=["number", "null", "object"])
+def test_key_revokes_a_key_whose_scopes_are_malformed(scopes, target, by_key):
+    """A row that something else wrote grants nothing, and breaks nothing."""
+    APIKey.objects.filter(pk=target.key.pk).update(scopes=scopes)
+
+    response = by_key.post(url(target, "revoke/"))
+
+    assert response.status_code == 200
+
+
+def test_key_that_is_revoked_while_it_asks_is_401(manager, target, by_key, monkeypatch):
+    """Between verification and the lock; the answer is as for any dead key."""
+    verified = APIKeyViewSet.initial
+
+    def initial(view, *args, **kwargs):
+        verified(view, *args, **kwargs)
+        APIKey.objects.filter(pk=manager.key.pk).update(revoked_at=timezone.now())
+
+    monkeypatch.setattr(APIKeyViewSet, "initial", initial)
+
+    response = by_key.patch(url(target), {"name": "renamed"})
+
+    assert response.status_code == 401
+    assert response.json() == {"detail": "Invalid or expired API key.", "code": "revoked_key"}
+    assert response.headers["WWW-Authenticate"] == (
+        'Bearer realm="api", error="invalid_token", '
+        'error_description="Invalid or expired API key."'
+    )
+    assert stored(target).name == "target"
+
+
+def test_scopes_that_a_key_may_grant(by_key, user):
+    expected = ["customers:read", "jobs:read", "jobs:write"]
+
+    for params in ({}, {"owner": user.pk}):
+        response = by_key.get("/api/scopes/", params)
+
+        assert [scope["name"] for scope in response.json()] == expected
+
+
+def test_scopes_that_a_key_of_the_project_may_grant(issue):
+    client = as_key(issue(owner=None, scopes=["jobs:read", "apikeys:read"]))
+
+    response = client.get("/api/scopes/")
+
+    assert [scope["name"] for scope in response.json()] == ["jobs:read"]
+
+
+# --- A secret in its grace ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "path", [KEYS, "/api/events/", "/api/scopes/", "/api/keys/self/", "target", "its events"]
+)
+def test_secret_in_its_grace_reads(path, target, in_grace):
+    path = {"target": url(target), "its events": url(target, "events/")}.get(path, path)
+
+    assert in_grace.get(path).status_code == 200
+
+
+def test_secret_in_its_grace_may_grant_no_scope(in_grace):
+    assert in_grace.get("/api/scopes/").json() == []
+
+
+@pytest.mark.parametrize(("method", "tail", "scope"), WRITES)
+def test_secret_in_its_grace_changes_nothing(method, tail, scope, target, in_grace):
+    before = list(APIKey.objects.order_by("pk").values())
+
+    response = called(in_grace, method, tail, target, {"name": "x"} if tail is None else None)
+
+    assert response.status_code == 403
+    assert response.json() == NOT_PERMITTED
+    assert list(APIKey.objects.order_by("pk").values()) == before
+
+
+def test_secret_in_its_grace_is_refused_before_the_body_is_read(in_grace):
+    response = in_grace.post(KEYS, "{not json", content_type="application/json")
+
+    assert response.json() == NOT_PERMITTED
+
+
+def test_current_secret_beside_one_in_its_grace_goes_on(manager, target, by_key):
+    APIKeySecretFactory(key=manager.key, slot=1)
+
+    response = by_key.patch(url(target), {"name": "renamed"})
+
+    assert response.status_code == 200
+
+
+# --- Lifetimes and how many ---------------------------------------------------------------
+
+
+def test_expiry_that_is_not_named_is_the_default(as_user, settings):
+    settings.APIKEYS_DEFAULT_LIFETIME = {"test": 7}
+
+    live = as_user.post(KEYS, {"name": "x"}).json()
+    test = as_user.post(KEYS, {"name": "x", "environment": "test"}).json()
+    never = as_user.post(KEYS, {"name": "x", "environment": "test", "expires_at": None}).json()
+
+    left = datetime.fromisoformat(test["expires_at"]) - timezone.now()
+    assert (live["expires_at"], never["expires_at"]) == (None, None)
+    assert timedelta(days=6, hours=23) < left < timedelta(days=7, hours=1)
+
+
+def test_expiry_that_is_too_far_is_named_with_all_that_is_bad(issued, as_user, settings):
+    settings.APIKEYS_MAX_LIFETIME = 90
+    far = {"expires_at": "2099-01-01T00:00:00Z"}
+
+    created = as_user.post(KEYS, {"name": "", **far})
+    changed = as_user.patch(url(issued), {"scopes": ["x"], "expires_at": None})
+    renamed = as_user.patch(url(issued), {"name": "renamed"})
+
+    too_far = ["A key of “live” ends within 90 days: say when."]
+    assert created.json() == {"name": ["This field may not be blank."], "expires_at": too_far}
+    assert changed.json() == {"scopes": ["Unknown scope: 'x'."], "expires_at": too_far}
+    assert renamed.status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("environment", "messages"),
+    [
+        ("test", {"expires_at": ["A key of “test” ends within 7 days: say when."]}),
+        ("live", {}),
+        ("prod", {"environment": ["“prod” is not one of: live, test."]}),
+    ],
+)
+def test_longest_lifetime_is_that_of_the_environment(environment, messages, as_user, settings):
+    settings.APIKEYS_MAX_LIFETIME = {"test": 7}
+
+    response = as_user.post(KEYS, {"name": "x", "environment": environment, "expires_at": None})
+
+    assert response.status_code == (400 if messages else 201)
+    assert messages.items() <= response.json().items()
+
+
+@pytest.mark.parametrize("environment", [["live"], {"a": 1}, None, 5])
+def test_lifetime_of_an_environment_that_is_none(environment, as_user, settings):
+    settings.APIKEYS_MAX_LIFETIME = 7
+
+    response = as_user.post(KEYS, {"name": "x", "environment": environment, "expires_at": None})
+
+    assert response.status_code == 400
+    assert list(response.json()) == ["environment"]
+
+
+def test_longest_lifetime_of_a_change_is_that_of_the_key(issue, as_user, settings):
+    settings.APIKEYS_MAX_LIFETIME = {"test": 7}
+    issued = issue(environment="test", expires_at=timezone.now() + timedelta(days=1))
+
+    changed = as_user.patch(url(issued), {"expires_at": None})
+
+    assert changed.status_code == 400
+    assert changed.json() == {"expires_at": ["A key of “test” ends within 7 days: say when."]}
+
+
+def test_longest_lifetime_of_a_key_is_that_of_the_one_that_makes_it(issue, settings):
+    client = as_key(issue(scopes=["apikeys:write"], environment="test"))
+    settings.APIKEYS_MAX_LIFETIME = {"test": 7}
+
+    response = client.post(KEYS, {"name": "x", "expires_at": None})
+
+    assert response.json() == {"expires_at": ["A key of “test” ends within 7 days: say when."]}
+
+
+def test_key_too_many_is_a_conflict(issued, as_user, settings):
+    settings.APIKEYS_MAX_KEYS_PER_OWNER = 1
+
+    refused = as_user.post(KEYS, {"name": "x"})
+    as_user.post(url(issued, "revoke/"))
+    made = as_user.post(KEYS, {"name": "x"})
+
+    assert refused.status_code == 409
+    assert refused.json() == {
+        "detail": "There are 1 API keys of this owner, as many as there may be: revoke one.",
+        "code": "conflict",
+    }
+    assert made.status_code == 201
+
+
 # --- Self ---------------------------------------------------------------------------------
 
 
@@ -1160,6 +1702,129 @@ def test_person_is_403_at_self(as_user):
     response = as_user.get("/api/keys/self/")
 
     assert response.status_code == 403
+
+
+@pytest.fixture
+def revoking(issue):
+    """A key that may revoke itself, and nothing else."""
+    return issue(name="revoking", scopes=["self:revoke"])
+
+
+def test_key_revokes_itself(revoking, as_user):
+    client = as_key(revoking)
+
+    response = client.post("/api/keys/self/revoke/", {"reason": "It leaked."})
+
+    body = response.json()
+    assert response.status_code == 200
+    assert response.headers["Cache-Control"] == "no-store"
+    assert set(body) == FIELDS
+    assert (body["status"], body["revoked_reason"]) == ("revoked", "It leaked.")
+    assert body["revoked_by"] is None
+    assert client.get("/api/keys/self/").json()["code"] == "revoked_key"
+    event = as_user.get(url(revoking, "events/")).json()["data"][0]
+    assert event["actor"] == {"kind": "key", "id": str(revoking.key.pk), "name": "revoking"}
+
+
+def test_key_revokes_itself_without_a_reason(revoking):
+    response = as_key(revoking).post("/api/keys/self/revoke/")
+
+    assert response.status_code == 200
+    assert stored(revoking).revoked_reason == ""
+
+
+def test_key_revokes_itself_through_a_secret_in_its_grace(revoking):
+    revoking.key.secrets.update(slot=1, retires_at=timezone.now() + timedelta(hours=1))
+    APIKeySecretFactory(key=revoking.key)
+
+    response = as_key(revoking).post("/api/keys/self/revoke/")
+
+    assert response.status_code == 200
+    assert stored(revoking).revoked_at is not None
+
+
+@pytest.mark.parametrize("slot", [1, None], ids=["grace over", "retired"])
+def test_key_does_not_revoke_itself_through_a_retired_secret(revoking, slot):
+    revoking.key.secrets.update(slot=slot, retires_at=timezone.now() - timedelta(hours=1))
+
+    response = as_key(revoking).post("/api/keys/self/revoke/")
+
+    assert (response.status_code, response.json()["code"]) == (401, "retired_secret")
+    assert stored(revoking).revoked_at is None
+
+
+@pytest.mark.parametrize(
+    "scopes", [[], ["*"], ["self:rotate"], ["apikeys:write"]], ids=lambda scopes: str(scopes[:1])
+)
+def test_key_without_the_scope_does_not_revoke_itself(scopes, issue):
+    issued = issue(scopes=scopes)
+
+    response = as_key(issued).post("/api/keys/self/revoke/")
+
+    assert response.status_code == 403
+    assert response.headers["WWW-Authenticate"] == (
+        'Bearer realm="api", error="insufficient_scope", scope="self:revoke"'
+    )
+    assert stored(issued).revoked_at is None
+
+
+def test_key_of_the_project_revokes_itself(issue):
+    issued = issue(owner=None, scopes=["self:revoke"])
+
+    response = as_key(issued).post("/api/keys/self/revoke/")
+
+    assert response.status_code == 200
+    assert stored(issued).revoked_at is not None
+
+
+def test_key_that_revokes_itself_leaves_what_was_made_through_it(revoking, user):
+    child = APIKeyFactory(owner=user, created_by_key=revoking.key)
+
+    as_key(revoking).post("/api/keys/self/revoke/")
+
+    child.refresh_from_db()
+    assert child.revoked_at is None
+
+
+def test_person_is_403_at_revoking_itself(issued, as_user):
+    response = as_user.post("/api/keys/self/revoke/")
+
+    assert response.status_code == 403
+    assert stored(issued).revoked_at is None
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"cascade": True}, "cascade"),
+        ({"because": "x"}, "because"),
+        ({"reason": "a" * 501}, "reason"),
+        ({"reason": None}, "reason"),
+    ],
+)
+def test_bad_body_does_not_revoke_itself(body, field, revoking):
+    response = as_key(revoking).post("/api/keys/self/revoke/", body)
+
+    assert response.status_code == 400
+    assert list(response.json()) == [field]
+    assert stored(revoking).revoked_at is None
+
+
+@pytest.mark.parametrize("body", BAD_BODIES)
+def test_body_that_cannot_be_read_does_not_revoke_itself(body, revoking):
+    response = as_key(revoking).post(
+        "/api/keys/self/revoke/", body, content_type="application/json"
+    )
+
+    assert response.status_code == 400
+    assert stored(revoking).revoked_at is None
+
+
+@pytest.mark.parametrize("method", ["get", "put", "patch", "delete"])
+def test_other_method_does_not_revoke_itself(method, revoking):
+    response = getattr(as_key(revoking), method)("/api/keys/self/revoke/")
+
+    assert response.status_code == 405
 
 
 def test_key_that_is_deleted_while_it_is_verified_is_not_found(issued, client, monkeypatch):
@@ -1197,6 +1862,19 @@ def test_event_of_an_address_that_cannot_be_read(as_user):
 @pytest.mark.parametrize("tail", [None, "", "revoke/"])
 def test_options_says_what_may_be_sent(tail, issued, as_user):
     response = as_user.options("/api/keys/" if tail is None else url(issued, tail))
+
+    assert response.status_code == 200
+
+
+@pytest.mark.parametrize(
+    "path",
+    [KEYS, "target", "/api/keys/self/", "/api/keys/self/revoke/", "/api/events/", "/api/scopes/"],
+)
+@pytest.mark.parametrize("scopes", [[], ["apikeys:read", "apikeys:write"]], ids=["none", "both"])
+def test_options_asks_of_a_key_only_that_it_is_valid(path, scopes, issue, target):
+    client = as_key(issue(scopes=scopes))
+
+    response = client.options(url(target) if path == "target" else path)
 
     assert response.status_code == 200
 

@@ -5,6 +5,8 @@ from django.contrib.auth import get_user_model
 from django.core.exceptions import PermissionDenied
 from django.test import Client
 
+from django_apikeys import services
+from django_apikeys.models import APIKeyEvent
 from example_project import errors
 from example_project.crm import views
 from tests.example_project.factories import (
@@ -78,6 +80,23 @@ def test_the_staff_look_after_the_crm_in_the_admin(model, admin_client, acme):
     form = admin_client.get(f"/admin/crm/{model}/add/")
 
     assert (listed.status_code, form.status_code) == (200, 200)
+
+
+def test_the_staff_find_and_change_the_keys_of_an_organisation(admin_client, acme):
+    """By its slug, as commands name it."""
+    key = services.create_key(owner=acme, name="Export", scopes=["jobs:read"]).key
+    services.create_key(owner=None, name="Of the project")
+    keys = "/admin/django_apikeys/apikey/"
+
+    listed = admin_client.get(keys, {"owner": acme.slug}).content.decode()
+    saved = admin_client.post(
+        f"{keys}{key.pk}/change/",
+        {"name": "Import", "scopes": ["jobs:read"], "enabled": "on", "metadata": "{}"},
+    )
+
+    assert ("Export" in listed, "Of the project" in listed) == (True, False)
+    assert saved.status_code == 302
+    assert APIKeyEvent.objects.get(type="updated").changes == {"name": ["Export", "Import"]}
 
 
 def test_rows_have_names_for_people(acme):

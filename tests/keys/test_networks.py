@@ -4,12 +4,21 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from django_apikeys.keys.networks import contains, normalise_network, parse_address
+from django_apikeys.keys.networks import contains, normalise_network, outside, parse_address
 
 one_second = settings(max_examples=200, deadline=None)
 
 addresses = st.ip_addresses()
 ipv4_addresses = st.ip_addresses(v=4)
+ipv4_networks = st.builds(
+    lambda address, length: ip_network((address, length), strict=False),
+    ipv4_addresses,
+    st.integers(0, 32),
+)
+# Few of them, so that what is drawn meets.
+networks = st.sampled_from(
+    ["10.0.0.0/8", "10.0.0.0/9", "10.128.0.0/9", "10.0.0.0/7", "10.1.2.3", "0.0.0.0/0", "::/0"]
+)
 
 
 def parsed(text):
@@ -225,3 +234,86 @@ class TestContains:
         for entry in (str(address), f"::ffff:{address}", f"::ffff:{address}/128"):
             assert contains([normalise_network(entry)], address)
             assert contains([entry], parsed(f"::ffff:{address}"))
+
+
+class TestOutside:
+    @pytest.mark.parametrize(
+        ("networks", "others", "expected"),
+        [
+            pytest.param([], [], [], id="none"),
+            pytest.param([], ["192.0.2.0/24"], [], id="none of a network"),
+            pytest.param(["192.0.2.1"], [], ["192.0.2.1"], id="of none"),
+            pytest.param(["192.0.2.1"], ["192.0.2.1"], [], id="the same address"),
+            pytest.param(["192.0.2.1/32"], ["192.0.2.1"], [], id="the same, written otherwise"),
+            pytest.param(["192.0.2.0/24"], ["192.0.2.0/24"], [], id="the same network"),
+            pytest.param(["192.0.2.0/25"], ["192.0.2.0/24"], [], id="subnet"),
+            pytest.param(["192.0.2.0/23"], ["192.0.2.0/24"], ["192.0.2.0/23"], id="supernet"),
+            pytest.param(["192.0.3.0/24"], ["192.0.2.0/24"], ["192.0.3.0/24"], id="neighbour"),
+            pytest.param(
+                ["192.0.2.0/24"], ["192.0.2.128/25", "192.0.2.0/25"], [], id="two halves"
+            ),
+            pytest.param(
+                ["192.0.2.0/24"],
+                ["192.0.2.0/26", "192.0.2.64/26", "192.0.2.128/26", "192.0.2.192/26"],
+                [],
+                id="four quarters",
+            ),
+            pytest.param(
+                ["192.0.2.0/24"],
+                ["192.0.2.0/26", "192.0.2.64/26", "192.0.2.192/26"],
+                ["192.0.2.0/24"],
+                id="three quarters",
+            ),
+            pytest.param(
+                ["192.0.3.0/24"],
+                ["192.0.2.128/25", "192.0.3.0/25", "192.0.3.128/25"],
+                [],
+                id="two halves of three",
+            ),
+            pytest.param(["0.0.0.0/0"], ["0.0.0.0/1", "128.0.0.0/1"], [], id="all of IPv4"),
+            pytest.param(["::/0"], ["::/1", "8000::/1"], [], id="all of IPv6"),
+            pytest.param(["2001:db8::1"], ["2001:db8::/32"], [], id="IPv6"),
+            pytest.param(["192.0.2.1"], ["::/0"], ["192.0.2.1"], id="IPv4 in IPv6"),
+            pytest.param(["::1"], ["0.0.0.0/0"], ["::1"], id="IPv6 in IPv4"),
+            pytest.param(["::ffff:192.0.2.1"], ["192.0.2.0/24"], [], id="mapped"),
+            pytest.param(["192.0.2.1"], ["::ffff:192.0.2.0/120"], [], id="in mapped"),
+            pytest.param(["rubbish"], ["192.0.2.0/24"], [], id="rubbish, which allows nobody"),
+            pytest.param(["rubbish"], [], [], id="rubbish of none"),
+            pytest.param(["192.0.2.1"], ["rubbish"], ["192.0.2.1"], id="in rubbish"),
+            pytest.param(["192.0.2.1"], ["192.0.2.1/24"], ["192.0.2.1"], id="in host bits set"),
+            pytest.param(["192.0.2.1"], ["rubbish", "192.0.2.1"], [], id="rubbish beside"),
+            pytest.param(
+                ["::1", "192.0.2.1", "10.0.0.0/8"],
+                ["192.0.2.0/24"],
+                ["::1", "10.0.0.0/8"],
+                id="those outside, in their order",
+            ),
+        ],
+    )
+    def test_networks(self, networks, others, expected):
+        assert outside(networks, others) == expected
+
+    @one_second
+    @given(st.lists(networks), st.lists(networks))
+    def test_no_end_of_a_network_that_lies_within_is_outside(self, some, others):
+        beyond = outside(some, others)
+
+        within = [ip_network(text) for text in some if text not in beyond]
+
+        assert all(
+            contains(others, end) for network in within for end in (network[0], network[-1])
+        )
+
+    @one_second
+    @given(st.lists(networks), st.lists(networks))
+    def test_none_are_outside_of_themselves_and_more(self, some, more):
+        assert outside(some, some) == outside(some, [*more, *some]) == []
+
+    @one_second
+    @given(ipv4_networks)
+    def test_every_network_lies_within_its_two_halves(self, network):
+        assume(network.prefixlen < 32)
+        halves = [str(half) for half in network.subnets()]
+
+        assert outside([str(network)], halves) == []
+        assert outside([str(network)], halves[:1]) == [str(network)]

@@ -9,6 +9,7 @@ from django_apikeys.keys.scopes import (
     is_known,
     is_reserved,
     is_scope,
+    manages_keys,
     read_stored,
     with_implied,
 )
@@ -96,6 +97,27 @@ def test_is_scope(text, expected):
 )
 def test_is_reserved(scope, expected):
     assert is_reserved(scope) is expected
+
+
+@pytest.mark.parametrize(
+    ("scope", "expected"),
+    [
+        pytest.param("apikeys:read", True, id="apikeys:read"),
+        pytest.param("apikeys:write", True, id="apikeys:write"),
+        pytest.param("apikeys:other", True, id="unregistered, of the same resource"),
+        pytest.param("apikeys:*", True, id="wildcard stored by hand"),
+        pytest.param("apikeys", True, id="resource alone"),
+        pytest.param("self:rotate", False, id="self:rotate"),
+        pytest.param("self:revoke", False, id="self:revoke"),
+        pytest.param("apikeys2:read", False, id="resource that begins alike"),
+        pytest.param("Apikeys:read", False, id="other case"),
+        pytest.param("jobs:apikeys", False, id="action"),
+        pytest.param("*", False, id="star"),
+        pytest.param("", False, id="empty"),
+    ],
+)
+def test_manages_keys(scope, expected):
+    assert manages_keys(scope) is expected
 
 
 def test_the_reserved_scopes_are_those_of_the_contract():
@@ -321,3 +343,59 @@ class TestWithImplied:
 )
 def test_beyond(scopes, grantable, expected):
     assert beyond(scopes, grantable, REGISTRY) == expected
+
+
+EVERY_SCOPE = ["customers:read", "customers:write", "jobs:read", "jobs:write"]
+
+
+@pytest.mark.parametrize(
+    ("scopes", "grantable", "expected"),
+    [
+        pytest.param([], [], [], id="nothing"),
+        pytest.param(["jobs:read"], ["jobs:read"], [], id="within"),
+        pytest.param(["jobs:read"], ["jobs:*"], [], id="of a wildcard"),
+        pytest.param(["jobs:read"], ["*"], [], id="of a star"),
+        pytest.param(["jobs:*"], ["jobs:*"], [], id="wildcard of a wildcard"),
+        pytest.param(["jobs:*"], ["*"], [], id="wildcard of a star"),
+        pytest.param(["*"], ["*"], [], id="star of a star"),
+        pytest.param(["jobs:*"], ["jobs:read", "jobs:write"], ["jobs:*"], id="wildcard of all"),
+        pytest.param(["*"], EVERY_SCOPE, ["*"], id="star of all there are"),
+        pytest.param(["*"], ["jobs:*", "customers:*"], ["*"], id="star of all wildcards"),
+        pytest.param(["old:*"], [], ["old:*"], id="wildcard over nothing"),
+        pytest.param(["self:revoke"], ["*", "self:*"], ["self:revoke"], id="reserved"),
+        pytest.param(["self:revoke"], ["self:revoke"], [], id="reserved by its name"),
+    ],
+)
+def test_beyond_without_a_registry_a_wildcard_needs_one_as_wide(scopes, grantable, expected):
+    assert beyond(scopes, grantable) == expected
+
+
+@pytest.mark.parametrize(
+    ("scopes", "grantable", "expected"),
+    [
+        pytest.param(["jobs:read", "jobs:*"], ["jobs:*"], [], id="of its resource"),
+        pytest.param(["customers:read"], ["jobs:*"], ["customers:read"], id="of another"),
+        pytest.param(["*"], ["jobs:*"], ["*"], id="star of one of two resources"),
+        pytest.param(["*"], ["jobs:*", "customers:*"], [], id="star of both resources"),
+        pytest.param(["*"], ["jobs:*", "customers:read"], ["*"], id="star of one and a part"),
+        pytest.param(["*", "jobs:*", "jobs:read"], ["*"], [], id="all of a star"),
+        pytest.param(["apikeys:read"], ["*"], ["apikeys:read"], id="reserved of a star"),
+        pytest.param(["self:rotate"], ["self:*"], ["self:rotate"], id="reserved of a wildcard"),
+    ],
+)
+def test_beyond_where_wildcards_may_be_granted(scopes, grantable, expected):
+    assert beyond(scopes, grantable, REGISTRY) == expected
+
+
+@one_second
+@given(st.lists(scopes | wildcards), granted_scopes)
+def test_what_is_not_beyond_covers_no_more_than_what_may_be_granted(asked, grantable):
+    within = [scope for scope in asked if scope not in beyond(asked, grantable)]
+
+    assert all(covers(grantable, [known]) for known in REGISTRY if covers(within, [known]))
+
+
+@one_second
+@given(granted_scopes)
+def test_nothing_is_beyond_itself(granted):
+    assert beyond(granted, granted) == beyond(granted, granted, REGISTRY) == []

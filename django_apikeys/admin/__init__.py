@@ -1,0 +1,10 @@
+"""The admin: keys are looked after, events are read.
+
+``keys`` and ``events`` are the two lists, ``filters`` and ``tables`` what both have,
+``confirmed`` what is done to keys once somebody has confirmed it.
+"""
+
+from django_apikeys.admin.events import APIKeyEventAdmin
+from django_apikeys.admin.keys import APIKeyAdmin
+
+__all__ = ["APIKeyAdmin", "APIKeyEventAdmin"]
