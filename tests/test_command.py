@@ -6,12 +6,14 @@ import os
 import re
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from django.core.exceptions import MultipleObjectsReturned
 from django.core.management import CommandError, call_command
 from django.db import OperationalError, connection
+from django.utils import timezone
 
 from django_apikeys.models import APIKey, APIKeyEvent
 from django_apikeys.policy import UserPolicy
@@ -99,6 +101,17 @@ def test_an_owner_is_named_by_their_id_too(user):
     run("create", f"--owner={user.pk}", "--name=Cron")
 
     assert APIKey.objects.get().owner == user
+
+
+def test_never_is_an_expiry_too(user, settings):
+    settings.APIKEYS_DEFAULT_LIFETIME = timedelta(days=30)
+
+    run("create", "--owner=ann", "--name=said", "--expires-at=never")
+    run("create", "--owner=ann", "--name=unsaid")
+
+    assert APIKey.objects.get(name="said").expires_at is None
+    left = APIKey.objects.get(name="unsaid").expires_at - timezone.now()
+    assert timedelta(days=29) < left <= timedelta(days=30)
 
 
 def test_the_event_names_the_command(user):

@@ -730,11 +730,13 @@ def test_metadata_differ_as_json_does(after, changed, issue):
     assert APIKeyEvent.objects.filter(type="updated").exists() is changed
 
 
+@pytest.mark.parametrize("vendor", ["postgresql", "mysql"])
 def test_first_use_in_a_transaction_is_the_first_alone_where_locked_rows_are_skipped(
-    issued, monkeypatch
+    vendor, issued, monkeypatch
 ):
     """What PostgreSQL and MySQL are told; that nobody waits is in test_races."""
     monkeypatch.setattr(connection.features, "has_select_for_update_skip_locked", True)
+    monkeypatch.setattr(connection, "vendor", vendor)
     first, second = timezone.now(), in_an_hour()
 
     for moment in (first, second):

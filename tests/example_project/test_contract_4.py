@@ -692,9 +692,6 @@ class SayingPolicy(OrganisationPolicy):
         organisations = super().owners(person, "see")
         return organisations if action in ("see", "revoke") else organisations.none()
 
-    def grantable_scopes(self, person, owner):
-        return ["jobs:read"]
-
     def request_user(self, grant):
         return grant.owner
 
