@@ -105,9 +105,13 @@ class Authority:
     def check(self, action: Action, before: APIKey | None, after: APIKey) -> None:
         """Raise BeyondCeiling, which names what is too much, unless *action* lies within.
 
+        Raises NotPermitted where what lets a key go further is not allowed for its owner.
         before: the key as it is, None where it is to be made; after: as it would be.
         """
         if action in _GIVING or before is None or widens(reach_of(before), reach_of(after)):
+            # Asked of the owner too, by whatever door: with a key that goes further its
+            # holder acts as that owner.
+            self.require("create" if before is None else action, after.owner_id)
             ceiling = Reach(_with_implied(self.grantable(after.owner)))
             _refuse(excess(reach_of(after), ceiling, conf.SCOPES, conf.IMPLIED_SCOPES))
 
@@ -185,12 +189,13 @@ class KeyAuthority(Authority):
         code = _dead(own)
         if own is None or code:
             raise KeyRefused(code or "revoked_key", self._grant.public_id)
-        secret = own.secrets.filter(public_id=self._grant.public_id, slot=CURRENT)
-        if not secret.exists():
+        secrets = own.secrets.filter(public_id=self._grant.public_id, slot__isnull=False)
+        slot = secrets.values_list("slot", flat=True).first()
+        if slot is None:
             raise KeyRefused("retired_secret", self._grant.public_id)
-        # It may have been narrowed since it was verified.
+        # It may have been narrowed, or rotated, since it was verified.
         self._ceiling = reach_of(own, closed=True)
-        if "apikeys:write" not in self._ceiling.scopes:
+        if slot != CURRENT or "apikeys:write" not in self._ceiling.scopes:
             raise NotPermitted(_NOT_PERMITTED)
 
     def check(self, action: Action, before: APIKey | None, after: APIKey) -> None:

@@ -158,11 +158,11 @@ class InsufficientScope(Refused):
 
 
 class Unavailable(Refused):
-    """Whether the key is good cannot be known now."""
+    """What is asked cannot be known, or done, now."""
 
     code = "unavailable"
     status = 503
-    message = _("API keys cannot be verified at the moment. Try again later.")
+    message = _("API keys cannot be looked up at the moment. Try again later.")
 
     def __init__(self, retry_after: int = 5) -> None:
         super().__init__(self.code)

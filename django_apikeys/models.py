@@ -299,6 +299,11 @@ class AppendOnlyQuerySet(models.QuerySet["APIKeyEvent"]):
         """Events of *key*, from the primary database."""
         return self.using(router.db_for_write(self.model)).filter(key_id=key.pk)
 
+    def bulk_create(self, objs: Any, *args: Any, **kwargs: Any) -> Any:
+        if kwargs.get("update_conflicts"):
+            raise TypeError("An event is never changed.")
+        return super().bulk_create(objs, *args, **kwargs)
+
     def update(self, **kwargs: Any) -> NoReturn:
         raise TypeError("An event is never changed.")
 
@@ -357,6 +362,7 @@ class APIKeyEvent(models.Model):
         verbose_name = _("event")
         verbose_name_plural = _("events")
         ordering = ("-at", "-id")
+        base_manager_name = "objects"
         default_permissions = ("view",)
         indexes = (
             models.Index(fields=("key_id", "-at"), name="apikeys_event_key_at"),
@@ -369,7 +375,8 @@ class APIKeyEvent(models.Model):
     def save(self, *args: Any, **kwargs: Any) -> None:
         if not self._state.adding:
             raise TypeError("An event is never changed.")
-        super().save(*args, **kwargs)
+        # Else Django would UPDATE the event whose id this one was given.
+        super().save(*args, **{**kwargs, "force_insert": True})
 
     def delete(self, *args: Any, **kwargs: Any) -> NoReturn:
         raise TypeError("An event is never deleted.")

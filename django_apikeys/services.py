@@ -227,7 +227,9 @@ def revoke_key(
     with _transaction():
         keys = _locked_family(key, authority) if cascade else [_locked(key, authority)]
         if authority is not None:
-            for fresh in keys:
+            # One that is dead already stays as it is, whatever it was.
+            alive = [child for child in keys[1:] if child.revoked_at is None]
+            for fresh in [keys[0], *alive]:
                 if fresh.owner_id != key.owner_id:
                     # Code of the host may make a key of one owner through that of another.
                     authority.require("revoke", fresh.owner_id)
@@ -389,7 +391,9 @@ def _lock_owner(owner: Any) -> None:
     # One at a time for each owner, from here to the commit: else two count the same keys.
     connection = transaction.get_connection(router.db_for_write(APIKey))
     no_key = connection.features.has_select_for_no_key_update
-    rows = type(owner)._base_manager.using(connection.alias).filter(pk=owner.pk)
+    # Not type(owner): it may be the lazy object of request.user.
+    owners = apps.get_model(conf.OWNER_MODEL)._base_manager
+    rows = owners.using(connection.alias).filter(pk=owner.pk)
     list(rows.select_for_update(no_key=no_key).values_list("pk"))
 
 

@@ -138,7 +138,7 @@ def test_selected_keys_are_enabled(admin_client):
 
 def test_those_that_are_refused_are_told_and_the_others_go_on(settings):
     """Whoever may not grant what a key has does not enable it; a revoked one stays so."""
-    settings.APIKEYS_POLICY = "tests.test_admin.ReadingPolicy"
+    settings.APIKEYS_POLICY = "tests.test_admin_change.ReadingPolicy"
     keys = [
         APIKeyFactory(name="a", disabled=True, scopes=["jobs:write"]),
         APIKeyFactory(name="b", disabled=True, revoked=True),
@@ -178,9 +178,9 @@ def test_the_confirmation_says_how_many_live_keys_were_made_through_each(admin_c
 
     page = admin_client.post(LIST, selected("revoke_selected", none, one, two)).content.decode()
 
-    assert page.count("live key was made through it") == 1
-    assert page.count("2 live keys were made through it") == 1
-    assert page.count("made through it") == 2
+    assert page.count("live key was made directly through it") == 1
+    assert page.count("2 live keys were made directly through it") == 1
+    assert page.count("directly through it") == 2
 
 
 def test_the_confirmation_asks_no_more_of_the_database_for_40_keys(

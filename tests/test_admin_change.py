@@ -6,6 +6,7 @@ from html.parser import HTMLParser
 import pytest
 from django.contrib.admin import site
 from django.contrib.admin.models import LogEntry
+from django.contrib.auth import get_user_model
 from django.utils import timezone
 
 from django_apikeys import services
@@ -25,10 +26,13 @@ BEYOND = "This is more than you may give to an API key: scopes (jobs:write)."
 
 
 class ReadingPolicy(UserPolicy):
-    """Everyone may grant ``customers:read`` and nothing else."""
+    """Everyone manages all keys, and may grant ``customers:read`` and nothing else."""
 
     def grantable_scopes(self, person, owner):
         return ["customers:read"]
+
+    def owners(self, person, action):
+        return get_user_model()._default_manager.all()
 
 
 class Form(HTMLParser):
@@ -326,6 +330,35 @@ def test_staff_who_may_change_lengthen_no_key_that_has_more(issue, settings):
     response = staff.post(url(key), {**shown(staff, key), "expires_at": ""})
 
     assert errors(response) == {"scopes": [BEYOND]}
+
+
+@pytest.mark.parametrize(
+    "wider",
+    [
+        pytest.param({"scopes": ["customers:read", "*"]}, id="scopes"),
+        pytest.param({"allowed_ips": ""}, id="networks"),
+        pytest.param({"expires_at": ""}, id="expiry"),
+        pytest.param({"rate_limit": ""}, id="rate"),
+        pytest.param({"enabled": "on"}, id="enabled"),
+    ],
+)
+def test_staff_who_may_change_let_no_key_of_others_go_further(wider, issue):
+    """Whoever holds the secret of a narrow key would act as its owner, as far as they like."""
+    key = issue(
+        scopes=["customers:read"],
+        allowed_ips=["192.0.2.1"],
+        rate_limit="1/d",
+        expires_at=timezone.now() + timedelta(days=1),
+        enabled=False,
+    ).key
+    before = APIKey.objects.values().get()
+    staff = signed_in("change_apikey")
+
+    response = staff.post(url(key), {**shown(staff, key), **wider})
+
+    assert response.status_code == 200
+    assert errors(response) == {"__all__": ["You may not do this with API keys of this owner."]}
+    assert APIKey.objects.values().get() == before
 
 
 def test_staff_who_may_change_narrow_any_key(key, settings):

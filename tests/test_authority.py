@@ -762,15 +762,21 @@ class TestConfirm:
 
         assert refused.value.code == code
 
-    @pytest.mark.parametrize("slot", [None, 1], ids=["retired", "in its grace"])
-    def test_key_whose_secret_is_not_the_current_by_now(self, authority, own, slot):
-        own.secrets.update(slot=slot)
+    def test_key_whose_secret_is_retired_by_now(self, authority, own):
+        own.secrets.update(slot=None)
         APIKeySecretFactory(key=own)
 
         with pytest.raises(KeyRefused) as refused:
             authority.confirm(own)
 
         assert refused.value.code == "retired_secret"
+
+    def test_key_whose_secret_is_in_its_grace_by_now(self, authority, own):
+        own.secrets.update(slot=1)
+        APIKeySecretFactory(key=own)
+
+        with pytest.raises(NotPermitted, match=NOT_PERMITTED):
+            authority.confirm(own)
 
     def test_key_that_has_lost_the_scope(self, authority, own):
         with pytest.raises(NotPermitted, match=NOT_PERMITTED):

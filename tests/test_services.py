@@ -13,6 +13,7 @@ from django.core.exceptions import ValidationError
 from django.db import DatabaseError, IntegrityError, connection, transaction
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
+from django.utils.functional import SimpleLazyObject
 
 from django_apikeys import services, signals, verification
 from django_apikeys.actors import Actor
@@ -939,6 +940,34 @@ def test_event_is_not_changed(issued):
     assert last_event().reason == ""
 
 
+@pytest.mark.parametrize(
+    "overwrite",
+    [
+        pytest.param(lambda event: event.save(), id="saved"),
+        pytest.param(lambda event: event.save(force_update=False), id="saved without force"),
+        pytest.param(
+            lambda event: APIKeyEvent.objects.bulk_create(
+                [event],
+                update_conflicts=True,
+                update_fields=["type"],
+                unique_fields=["id"],
+            ),
+            id="in bulk",
+        ),
+        pytest.param(
+            lambda event: APIKeyEvent._base_manager.update(type=event.type), id="base manager"
+        ),
+    ],
+)
+def test_event_is_not_overwritten_by_another_with_its_id(overwrite, issued):
+    another = APIKeyEvent(id=last_event().pk, type="another", actor_kind="system")
+
+    with pytest.raises((TypeError, IntegrityError)), transaction.atomic():
+        overwrite(another)
+
+    assert last_event().type == "created"
+
+
 def test_event_is_not_deleted(issued):
     with pytest.raises(TypeError, match=r"An event is never deleted\."):
         last_event().delete()
@@ -1719,6 +1748,17 @@ def test_keys_from_before_the_cap_stay_and_may_be_changed(issue, settings):
     services.update_key(key=issued.key, name="new")
 
     assert row(issued).name == "new"
+
+
+def test_owner_may_be_the_lazy_user_of_a_request(user, settings):
+    settings.APIKEYS_MAX_KEYS_PER_OWNER = 1
+    lazy = SimpleLazyObject(lambda: user)
+
+    issued = services.create_key(owner=lazy, name="first", actor=lazy)
+
+    assert issued.key.owner_id == user.pk
+    with pytest.raises(Conflict):
+        services.create_key(owner=lazy, name="second", actor=lazy)
 
 
 def test_without_a_cap_the_owner_is_not_locked(issue, settings):

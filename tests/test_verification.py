@@ -445,7 +445,7 @@ def test_database_down(issued, client, caplog):
     assert response.headers["Cache-Control"] == "no-store"
     assert "WWW-Authenticate" not in response.headers
     assert response.json() == {
-        "detail": "API keys cannot be verified at the moment. Try again later.",
+        "detail": "API keys cannot be looked up at the moment. Try again later.",
         "code": "unavailable",
     }
     assert said(caplog) == ["The database did not answer for an API key."]

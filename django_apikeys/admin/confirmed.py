@@ -257,7 +257,8 @@ class ConfirmedAdmin(LargeTableAdmin):
         answers: Answers,
     ) -> None:
         refused: Counter[str] = Counter()
-        for key in keys:
+        # In one order for all: the rows of a request may stay locked until its end.
+        for key in sorted(keys, key=lambda key: key.pk):
             try:
                 operation.apply(key, answers)
             except ChangeRefused as error:

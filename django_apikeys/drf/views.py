@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
+from django.db import OperationalError
 from django.shortcuts import get_object_or_404
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
@@ -16,7 +17,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 from rest_framework.viewsets import GenericViewSet
 
-from django_apikeys import services
+from django_apikeys import logs, services
 from django_apikeys.actors import Actor
 from django_apikeys.authority import authority_of, with_key
 from django_apikeys.conf import conf
@@ -33,7 +34,7 @@ from django_apikeys.drf.serializers import (
     SelfRevokeInput,
     StrictSerializer,
 )
-from django_apikeys.exceptions import ChangeRefused, Refused
+from django_apikeys.exceptions import ChangeRefused, Refused, Unavailable
 from django_apikeys.models import APIKey, APIKeyEvent
 from django_apikeys.representation import event_as_dict, key_as_dict
 
@@ -69,6 +70,10 @@ class ManagementView(APIView):
         return {**super().default_response_headers, "Cache-Control": "no-store"}
 
     def handle_exception(self, exc: Exception) -> Response:
+        if isinstance(exc, OperationalError):
+            # A deadlock, a lock that was waited for too long, a server that went away.
+            logs.once_a_minute("manage", "The database did not answer.", exc_info=True)
+            exc = Unavailable()
         if isinstance(exc, (ChangeRefused, Refused)):
             exc = as_api_exception(exc)
         return super().handle_exception(exc)
@@ -224,8 +229,11 @@ class ScopesView(ManagementView):
     required_scopes = ("apikeys:read",)
 
     def get(self, request: Request) -> Response:
-        owners = self._owners(self.authority)
-        grantable = {scope for owner in owners for scope in self.authority.grantable(owner)}
+        grantable: set[str] = set()
+        for owner in self._owners(self.authority):
+            grantable.update(self.authority.grantable(owner))
+            if grantable >= conf.SCOPES.keys():
+                break  # whatever the other owners' are
         return Response(
             [
                 {"name": scope, "description": description}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from dataclasses import dataclass
 
@@ -24,7 +23,7 @@ class Rate:
     def lies_within(self, other: Rate) -> bool:
         """Tell whether nothing that this rate lets through is too much for *other*."""
         # By whole windows: 60/m may come in one second, and is more than 1/s.
-        windows = math.ceil(other.seconds / self.seconds)
+        windows = max(1, other.seconds // self.seconds)
         return self.limit * windows <= other.limit
 
 

@@ -240,6 +240,7 @@ class Migration(migrations.Migration):
                 "verbose_name": "event",
                 "verbose_name_plural": "events",
                 "ordering": ("-at", "-id"),
+                "base_manager_name": "objects",
                 "default_permissions": ("view",),
                 "indexes": [
                     models.Index(fields=["key_id", "-at"], name="apikeys_event_key_at"),

@@ -105,7 +105,7 @@ def handled(settings):
             503,
             "SERVICE_UNAVAILABLE",
             "unavailable",
-            "API keys cannot be verified at the moment. Try again later.",
+            "API keys cannot be looked up at the moment. Try again later.",
         ),
     ],
 )

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from django.contrib.auth import get_user_model
-from django.db import connection
+from django.db import OperationalError, connection
 from django.test.utils import CaptureQueriesContext, override_settings
 from django.utils import timezone
 from rest_framework.renderers import BrowsableAPIRenderer, JSONRenderer
@@ -439,6 +439,42 @@ def test_list_of_50_keys_asks_as_much_as_that_of_one(user, as_user):
         APIKeyTotals.objects.create(key=key, requests=1)
 
     assert queries(1) == queries(50)
+
+
+def test_list_of_10_000_keys_asks_as_much_as_that_of_10(user, as_user):
+    def queries():
+        with CaptureQueriesContext(connection) as captured:
+            response = as_user.get("/api/keys/")
+        return len(captured), response.json()["meta"]["total"]
+
+    APIKeyFactory.create_batch(10, owner=user)
+    few = queries()
+    more = [APIKey(owner=user, name=f"key {n}", environment="live") for n in range(9_990)]
+    APIKey.objects.bulk_create(more, batch_size=500)
+    many = queries()
+
+    assert few == (5, 10)
+    assert many == (5, 10_000)
+
+
+@pytest.mark.parametrize("method", ["get", "patch"])
+def test_database_that_gives_up_is_503(method, issued, as_user, monkeypatch):
+    """A deadlock, say, or SQLite that is locked for too long."""
+
+    def gives_up(*args, **kwargs):
+        raise OperationalError("database is locked")
+
+    monkeypatch.setattr("django_apikeys.drf.views.APIKeyViewSet.get_object", gives_up)
+
+    response = getattr(as_user, method)(url(issued), {"name": "new"})
+
+    assert response.status_code == 503
+    assert response["Retry-After"] == "5"
+    assert response["Cache-Control"] == "no-store"
+    assert response.json() == {
+        "detail": "API keys cannot be looked up at the moment. Try again later.",
+        "code": "unavailable",
+    }
 
 
 # --- Create -------------------------------------------------------------------------------

@@ -241,7 +241,8 @@ def _expiry(text: str | None) -> datetime | None:
         moment = None
     if moment is None:
         raise CommandError(
-            "--expires-at: a moment such as 2027-01-31T12:00:00Z is needed, or never."
+            "--expires-at: a moment such as 2027-01-31T12:00:00Z is needed, or never.",
+            returncode=2,
         )
     return timezone.make_aware(moment) if timezone.is_naive(moment) else moment
 
