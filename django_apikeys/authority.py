@@ -7,6 +7,7 @@ are then, so that two requests at once get no more than one.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from django.apps import apps
@@ -156,7 +157,8 @@ class KeyAuthority(Authority):
 
     def __init__(self, grant: Grant) -> None:
         self._grant = grant
-        self._ceiling = _reach_of_grant(grant)
+        self._plan_rate = rates.read_stored(grant.plan_rate)
+        self._ceiling = self._limited(_reach_of_grant(grant))
         self.key_id = grant.key_id
         self.default_environment = grant.environment
 
@@ -194,7 +196,7 @@ class KeyAuthority(Authority):
         if slot is None:
             raise KeyRefused("retired_secret", self._grant.public_id)
         # It may have been narrowed, or rotated, since it was verified.
-        self._ceiling = reach_of(own, closed=True)
+        self._ceiling = self._limited(reach_of(own, closed=True))
         if slot != CURRENT or "apikeys:write" not in self._ceiling.scopes:
             raise NotPermitted(_NOT_PERMITTED)
 
@@ -204,13 +206,18 @@ class KeyAuthority(Authority):
             found["environment"] = (after.environment,)
         for key in (before, after):
             if key is not None:
-                found |= excess(reach_of(key), self._ceiling, implied=conf.IMPLIED_SCOPES)
+                reach = self._limited(reach_of(key))
+                found |= excess(reach, self._ceiling, implied=conf.IMPLIED_SCOPES)
         granted = after.granted_scopes - (before.granted_scopes if before else frozenset())
         if managing := set(filter(_manages_keys, granted)):
             found["scopes"] = sorted({*found.get("scopes", ()), *managing})
         if before is not None and after.enabled and not before.enabled:
             found["enabled"] = ("an API key enables none",)
         _refuse(found)
+
+    def _limited(self, reach: Reach) -> Reach:
+        # Every key that this one manages is of its own owner, and so of the same plan.
+        return replace(reach, rate=reach.rate or self._plan_rate)
 
     def _may(self, action: Action) -> bool:
         if action == "see":

@@ -5,24 +5,24 @@ from __future__ import annotations
 from typing import Any
 
 from django.apps import apps
+from django.conf import settings
 from django.contrib.auth import get_user_model
-from django.core.cache import caches
-from django.core.cache.backends.dummy import DummyCache
-from django.core.cache.backends.locmem import LocMemCache
 from django.core.checks import CheckMessage, Error, Warning  # noqa: A004 - Django's own names
 from django.core.exceptions import FieldError, ImproperlyConfigured
 from django.db import Error as DatabaseTrouble
 from django.db import connections, router
 from django.utils.module_loading import import_string
 
+from django_apikeys.cache_checks import cache_findings, limit_findings
 from django_apikeys.conf import Configuration, conf, unknown_settings
 from django_apikeys.keys.networks import normalise_network
+from django_apikeys.middleware import APIKeyMiddleware
 from django_apikeys.models import APIKey, count_by_pepper
 from django_apikeys.policy import UserPolicy
 
 
 def check_settings(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
-    """E001, E004, W001, W005: what is wrong with the settings themselves."""
+    """E001, E004, W001, W005, W010 to W012: what is wrong with the settings themselves."""
     findings: list[CheckMessage] = []
     for name, attribute in vars(Configuration).items():
         if not isinstance(attribute, property):
@@ -36,7 +36,10 @@ def check_settings(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
             # One setting may be read by several properties.
             if finding not in findings:
                 findings.append(finding)
-    return (findings or _undeclared_views() + _wildcard_proxies()) + _unknown_settings()
+    usable = [_undeclared_views, _wildcard_proxies, _missing_middleware, limit_findings]
+    for find in () if findings else usable:
+        findings += find()
+    return findings + _unknown_settings()
 
 
 def check_policy(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
@@ -91,6 +94,26 @@ def _wildcard_proxies() -> list[CheckMessage]:
     ]
 
 
+def _missing_middleware() -> list[CheckMessage]:
+    if any(map(_is_our_middleware, settings.MIDDLEWARE)):
+        return []
+    return [
+        Warning(
+            "No request with an API key is counted: APIKeyMiddleware is not in MIDDLEWARE.",
+            hint='Put "django_apikeys.middleware.APIKeyMiddleware" first in MIDDLEWARE.',
+            id="django_apikeys.W010",
+        )
+    ]
+
+
+def _is_our_middleware(path: str) -> bool:
+    try:
+        found = import_string(path)
+    except ImportError:
+        return False  # Django says so as soon as it makes it
+    return isinstance(found, type) and issubclass(found, APIKeyMiddleware)
+
+
 def _unknown_settings() -> list[CheckMessage]:
     return [
         Warning(
@@ -103,8 +126,8 @@ def _unknown_settings() -> list[CheckMessage]:
 
 
 def check_deployment(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
-    """W002, W009: what serves to try the package, and not a site with visitors."""
-    return _derived_pepper() + _unshared_cache()
+    """W002, W009, W013, W014: what serves to try the package, and not a site with visitors."""
+    return _derived_pepper() + cache_findings()
 
 
 def _derived_pepper() -> list[CheckMessage]:
@@ -126,30 +149,8 @@ def _derived_pepper() -> list[CheckMessage]:
     ]
 
 
-def _unshared_cache() -> list[CheckMessage]:
-    try:
-        alias = conf.CACHE
-        # Not made: a check asks no server, and needs no client of it.
-        backend = import_string(caches.settings[alias]["BACKEND"])
-    except (ImproperlyConfigured, ImportError):
-        return []  # E001 says so, or Django as soon as it makes the cache
-    if not isinstance(backend, type) or not issubclass(backend, (LocMemCache, DummyCache)):
-        return []
-    return [
-        Warning(
-            f"The cache {alias!r} ({backend.__name__}) is not shared between processes: each "
-            "counts for itself, and a limit holds as many times as there are processes.",
-            hint=(
-                "Let CACHES have one of Redis or memcached, and APIKEYS_CACHE name it: "
-                'APIKEYS_CACHE = "default".'
-            ),
-            id="django_apikeys.W009",
-        )
-    ]
-
-
 def check_views(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
-    """E002, W003, W004, W007, W008: see ``drf.checks``, loaded where DRF is installed."""
+    """E002, W003, W004, W007, W008, W015: see ``drf.checks``, loaded where DRF is installed."""
     if not apps.is_installed("rest_framework"):
         return []
     from django_apikeys.drf.checks import view_findings  # noqa: PLC0415 - as said

@@ -7,14 +7,18 @@ the setting; ``manage.py check`` tells the same before a request does.
 from __future__ import annotations
 
 import re
-from datetime import timedelta
+from datetime import timedelta, tzinfo
 from functools import lru_cache
+from threading import Lock
 from typing import TYPE_CHECKING, Any, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
+from django.utils.functional import empty
 from django.utils.module_loading import import_string
 
+from django_apikeys.keys import rates
 from django_apikeys.keys import scopes as grammar
 from django_apikeys.keys.format import ENVIRONMENT_PATTERN, PREFIX_PATTERN
 from django_apikeys.keys.hashers import derive_pepper
@@ -26,8 +30,11 @@ if TYPE_CHECKING:
 
     from django_apikeys.clients import ClientResolver
     from django_apikeys.keys.hashers import Hasher
+    from django_apikeys.limits import Limiter
     from django_apikeys.policy import Policy
+    from django_apikeys.usage import Recorder
 
+DAY = 24 * 60 * 60  # seconds
 LONGEST = timedelta(days=366 * 100)
 CREDENTIALS = ("bearer", "api-key", "x-api-key", "basic")
 
@@ -184,7 +191,7 @@ class Configuration:
     @property
     def CACHE(self) -> str:
         """Alias of the cache that holds counters; default that of django-ratelimit."""
-        alias = _text("APIKEYS_CACHE", getattr(settings, "RATELIMIT_USE_CACHE", "default"))
+        alias = _text("APIKEYS_CACHE", self.ratelimit_cache)
         if alias not in settings.CACHES:
             raise ImproperlyConfigured(
                 f"APIKEYS_CACHE (where it is not set, RATELIMIT_USE_CACHE): {alias!r} is not "
@@ -192,7 +199,92 @@ class Configuration:
             )
         return alias
 
+    @property
+    def CACHE_TIMEOUT(self) -> float:
+        """Seconds that the counters' cache may take to answer; the backend enforces it."""
+        return _seconds("APIKEYS_CACHE_TIMEOUT", 0.1)
+
+    @property
+    def PLANS(self) -> Mapping[str, Mapping[str, Any]]:
+        """Name to ``{"rate": "300/m", "quota": 10_000}``; what is left out has no limit."""
+        plans = _mapping("APIKEYS_PLANS", {})
+        for name, plan in plans.items():
+            if problem := problem_with_plan(plan):
+                raise ImproperlyConfigured(f"APIKEYS_PLANS: {name!r} {problem}")
+        return plans
+
+    @property
+    def QUOTA_TIME_ZONE(self) -> tzinfo:
+        """The zone whose calendar months quotas are counted in."""
+        name = _text("APIKEYS_QUOTA_TIME_ZONE", "UTC")
+        try:
+            return ZoneInfo(name)
+        except (ValueError, OSError, ZoneInfoNotFoundError) as error:
+            raise ImproperlyConfigured(
+                f"APIKEYS_QUOTA_TIME_ZONE: {name!r} is not a time zone."
+            ) from error
+
+    @property
+    def LIMITS_FAIL(self) -> Literal["open", "closed"]:
+        """Whether requests pass or are 503 while the cache of the counters is down."""
+        value = _text("APIKEYS_LIMITS_FAIL", "open")
+        if value not in ("open", "closed"):
+            raise ImproperlyConfigured('APIKEYS_LIMITS_FAIL is "open" or "closed".')
+        return "closed" if value == "closed" else "open"
+
+    @property
+    def STORE_ADDRESSES(self) -> bool | Literal["network"]:
+        """Whether usage keeps addresses; ``network`` keeps the first 24 or 48 bits."""
+        value = _read("APIKEYS_STORE_ADDRESSES", True)
+        if value == "network":
+            return "network"
+        if not isinstance(value, bool):
+            raise ImproperlyConfigured('APIKEYS_STORE_ADDRESSES is True, "network" or False.')
+        return value
+
+    @property
+    def USAGE_FLUSH_SECONDS(self) -> float | None:
+        """How often what was counted in a process is stored; None: by ``flush`` alone."""
+        if getattr(settings, "APIKEYS_USAGE_FLUSH_SECONDS", 5) is None:
+            return None
+        return _seconds("APIKEYS_USAGE_FLUSH_SECONDS", 5)
+
+    @property
+    def USAGE_HOURLY_DAYS(self) -> int:
+        """Days after which ``prune`` rolls usage by the hour into usage by the day."""
+        return _days("APIKEYS_USAGE_HOURLY_DAYS", 30)
+
+    @property
+    def USAGE_DAYS(self) -> int:
+        """Days for which usage is kept, and addresses that are not seen again."""
+        return _days("APIKEYS_USAGE_DAYS", 730)
+
+    @property
+    def DELETED_DAYS(self) -> int:
+        """Days for which the row of a deleted key is kept."""
+        return _days("APIKEYS_DELETED_DAYS", 90)
+
+    @property
+    def ratelimit_enabled(self) -> bool:
+        """django-ratelimit's own switch, which switches rates off and leaves quotas."""
+        return bool(_read("RATELIMIT_ENABLE", True))
+
+    @property
+    def ratelimit_cache(self) -> str:
+        """Alias of the cache that django-ratelimit counts in, by its own setting."""
+        return str(_read("RATELIMIT_USE_CACHE", "default"))
+
     # The seams: a dotted path each.
+
+    @property
+    def limiter(self) -> Limiter:
+        """APIKEYS_LIMITER: counts rates and quotas."""
+        return _limiter(_text("APIKEYS_LIMITER", "django_apikeys.limits.RatelimitLimiter"))
+
+    @property
+    def usage_recorder(self) -> Recorder:
+        """APIKEYS_USAGE_RECORDER: counts what requests were answered."""
+        return _recorder(_text("APIKEYS_USAGE_RECORDER", "django_apikeys.usage.MemoryRecorder"))
 
     @property
     def hasher(self) -> Hasher:
@@ -219,26 +311,34 @@ class Configuration:
 
 def unknown_settings() -> list[str]:
     """Return the settings that begin as ours do and are none."""
-    known = {f"APIKEYS_{name.upper()}" for name in vars(Configuration)}
+    names = [name for name in vars(Configuration) if not name.startswith("ratelimit_")]
+    known = {f"APIKEYS_{name.upper()}" for name in names}
     return [name for name in dir(settings) if name.startswith("APIKEYS_") and name not in known]
 
 
+def _read(name: str, default: Any) -> Any:
+    # Past LazySettings, which remembers only what it has found: of a setting that is not
+    # there it made an AttributeError in Python each time, 4 µs, several times a request.
+    found = object.__getattribute__(settings, "_wrapped")
+    return getattr(settings if found is empty else found, name, default)
+
+
 def _switch(name: str, *, default: bool) -> bool:
-    value = getattr(settings, name, default)
+    value = _read(name, default)
     if not isinstance(value, bool):
         raise ImproperlyConfigured(f"{name} is True or False.")
     return value
 
 
 def _text(name: str, default: str) -> str:
-    value = getattr(settings, name, default)
+    value = _read(name, default)
     if not isinstance(value, str) or not value:
         raise ImproperlyConfigured(f"{name} is a text of at least one character.")
     return value
 
 
 def _texts(name: str, default: Sequence[str], pattern: str) -> Sequence[str]:
-    value = getattr(settings, name, default)
+    value: Sequence[str] | Any = _read(name, default)
     if value is default:
         return default
     if not isinstance(value, (list, tuple)) or not value:
@@ -250,7 +350,7 @@ def _texts(name: str, default: Sequence[str], pattern: str) -> Sequence[str]:
 
 
 def _mapping(name: str, default: Mapping[str, Any]) -> Mapping[str, Any]:
-    value = getattr(settings, name, default)
+    value = _read(name, default)
     if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
         raise ImproperlyConfigured(f"{name} is a dict whose keys are texts.")
     return value
@@ -274,6 +374,32 @@ def _span(name: str, value: Any) -> timedelta | None:
         f"{name} is None, a timedelta or a whole number of days, up to 100 years; or a dict of "
         "these by environment."
     )
+
+
+def _seconds(name: str, default: float) -> float:
+    value = _read(name, default)
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 < value <= DAY:
+        raise ImproperlyConfigured(f"{name} is a number of seconds, more than 0.")
+    return value
+
+
+def _days(name: str, default: int) -> int:
+    days = getattr(settings, name, default)
+    if not isinstance(days, int) or isinstance(days, bool) or not 1 <= days <= LONGEST.days:
+        raise ImproperlyConfigured(f"{name} is a number of days, from 1 to {LONGEST.days}.")
+    return days
+
+
+def problem_with_plan(plan: Any) -> str:
+    """Return what is wrong with one of APIKEYS_PLANS; empty where nothing is."""
+    if not isinstance(plan, dict) or not plan.keys() <= {"rate", "quota"}:
+        return 'is a dict of "rate" and "quota".'
+    rate, quota = plan.get("rate"), plan.get("quota")
+    if rate is not None and rates.read_stored(rate) is None:
+        return 'has no rate such as "300/m".'
+    if quota is not None and (not isinstance(quota, int) or isinstance(quota, bool) or quota < 0):
+        return "has a quota that is no number of units, 0 or more."
+    return ""
 
 
 def _problem_with_peppers(peppers: Any) -> str:
@@ -316,6 +442,26 @@ def _made(name: str, path: str, *args: Any) -> Any:
 def _policy(path: str) -> Policy:
     policy: Policy = _made("APIKEYS_POLICY", path)
     return policy
+
+
+@lru_cache(maxsize=8)
+def _limiter(path: str) -> Limiter:
+    limiter: Limiter = _made("APIKEYS_LIMITER", path)
+    return limiter
+
+
+def _recorder(path: str) -> Recorder:
+    found = _recorders.get(path)
+    if found is None:
+        # One for the process, however many threads ask first: each would count apart.
+        with _making:
+            found = _recorders.get(path) or _made("APIKEYS_USAGE_RECORDER", path)
+            _recorders[path] = found
+    return found
+
+
+_recorders: dict[str, Recorder] = {}
+_making = Lock()
 
 
 @lru_cache(maxsize=8)

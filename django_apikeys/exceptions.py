@@ -11,6 +11,8 @@
     │   ├── KeyRefused              401  the secret was right, but the key is dead
     │   ├── AddressNotAllowed       403
     │   ├── InsufficientScope       403
+    │   ├── RateLimited             429  the key's own rate, or that of the plan
+    │   ├── QuotaExceeded           429  the owner's calendar month
     │   └── Unavailable             503  we cannot know
     └── ChangeRefused           a change is not made; code and message
         ├── InvalidInput            400  every bad field at once
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from django.utils.functional import _StrPromise
+
+    from django_apikeys.limits import Allowance
 
 REALM = "api"
 INVALID_KEY_MESSAGE = _("Invalid or expired API key.")
@@ -155,6 +159,31 @@ class InsufficientScope(Refused):
                 "scopes": ", ".join(self.missing or self.required)
             }
             self.challenge += f', scope="{" ".join(self.required)}"'
+
+
+class RateLimited(Refused):
+    """Too many requests in this window.
+
+    allowances: what is left of each limit that was asked; the last is the one that is
+    spent.
+    """
+
+    code = "rate_limited"
+    status = 429
+    message = _("Too many requests with this API key. Try again later.")
+
+    def __init__(self, allowances: Sequence[Allowance], public_id: str) -> None:
+        super().__init__(self.code)
+        self.allowances = allowances
+        self.public_id = public_id
+        self.retry_after = allowances[-1].reset_seconds
+
+
+class QuotaExceeded(RateLimited):
+    """The owner has used what their plan has for this month."""
+
+    code = "quota_exceeded"
+    message = _("The quota of this month is used up.")
 
 
 class Unavailable(Refused):

@@ -33,7 +33,7 @@ class Policy(Protocol):
 
     owner_fields: Sequence[str]
     """Columns of the owner that a request needs; they come in its one SELECT, and are
-    handed to ``is_active``, ``plan`` and ``basic_usernames`` as a dict."""
+    handed to ``is_active``, ``plan``, ``plan_limits`` and ``basic_usernames`` as a dict."""
 
     def owners(self, person: Person, action: Action) -> QuerySet[Any]:
         """Return the owners for whose keys *person* may do *action*.
@@ -51,7 +51,13 @@ class Policy(Protocol):
         """Tell whether keys of this owner are let in."""
 
     def plan(self, owner: Mapping[str, Any]) -> str | None:
-        """Return the name of the owner's plan."""
+        """Return the name of the owner's plan, of APIKEYS_PLANS."""
+
+    def plan_limits(self, owner: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return what this owner has otherwise than their plan says.
+
+        Of ``rate`` and ``quota``, as in APIKEYS_PLANS; an empty dict: nothing.
+        """
 
     def basic_usernames(self, owner: Mapping[str, Any]) -> Collection[str]:
         """Return the user names that may stand beside a secret in HTTP Basic."""
@@ -93,6 +99,9 @@ class BasePolicy:
 
     def plan(self, owner: Mapping[str, Any]) -> str | None:
         return None
+
+    def plan_limits(self, owner: Mapping[str, Any]) -> Mapping[str, Any]:
+        return {}
 
     def basic_usernames(self, owner: Mapping[str, Any]) -> Collection[str]:
         return ()

@@ -1,17 +1,22 @@
 """What a host can listen to.
 
 Those of a change are sent after its transaction has committed, ``key_refused`` at
-once, in the request that is refused. All are sent with ``sender=APIKey``, by
-``send_robust``: a receiver that raises is logged by Django and breaks nothing.
+once, in the request that is refused, and the last two by the flush that finds it out.
+All are sent with ``sender=APIKey``, by ``send_robust``: a receiver that raises is logged
+by Django and breaks nothing.
 
-========================  ==========================================================
+========================= =========================================================
 key_created               ``key``, ``actor``
 key_updated               ``key``, ``actor``, ``changes`` ({field: [before, after]})
 key_revoked               ``key``, ``actor``, ``reason``
 key_deleted               ``key``, ``actor``, ``reason``
 key_refused               ``code``, ``public_id`` (None for an unknown one),
                           ``address`` (None where it cannot be read)
-========================  ==========================================================
+key_used_from_new_address ``key``, ``address`` (text), ``at``: of a key that was used
+                          from others before
+quota_reached             ``owner_id`` (text), ``month`` (its first day), ``percent`` (80
+                          or 100), ``units``, ``quota``
+========================= =========================================================
 
 A key that is deleted is revoked as well; ``key_deleted`` alone tells of it.
 
@@ -30,6 +35,8 @@ key_updated = Signal()
 key_revoked = Signal()
 key_deleted = Signal()
 key_refused = Signal()
+key_used_from_new_address = Signal()
+quota_reached = Signal()
 
 
 def send(signal: Signal, **facts: Any) -> None:

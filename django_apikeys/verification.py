@@ -16,7 +16,7 @@ from django.db import Error as DatabaseTrouble
 from django.db import router, transaction
 from django.utils import timezone
 
-from django_apikeys import credentials, logs, services, signals
+from django_apikeys import credentials, limits, logs, services, signals
 from django_apikeys.conf import conf
 from django_apikeys.exceptions import (
     AddressNotAllowed,
@@ -34,6 +34,7 @@ from django_apikeys.keys.format import mask, parse
 from django_apikeys.keys.grants import Grant
 from django_apikeys.keys.restrictions import PREVIOUS, KeyState, Refusal, refusal
 from django_apikeys.models import APIKey, APIKeySecret
+from django_apikeys.recording import Use, note
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
@@ -88,7 +89,7 @@ def verify(
         credential = credentials.extract(request)
         if credential is not None:
             address = conf.client_resolver(request)
-            return _verify(credential, address, required_scopes, now or timezone.now())
+            return _verify(request, credential, address, required_scopes, now or timezone.now())
     except Refused as refused:
         address = conf.client_resolver(request)
         signals.send(
@@ -105,6 +106,7 @@ averify = sync_to_async(verify, thread_sensitive=True)
 
 
 def _verify(
+    request: HttpRequest,
     credential: Credential,
     address: Address | None,
     required_scopes: Collection[str] | None,
@@ -121,11 +123,18 @@ def _verify(
         name.removeprefix(_OWNER): value for name, value in row.items() if name.startswith(_OWNER)
     }
     _check_secret(credential, row, owner)
-    _check_restrictions(row, owner, address, now)
-    grant = _grant(row, owner)
-    missing = [scope for scope in required_scopes or () if not grant.has_scope(scope)]
-    if required_scopes is None or missing:
-        raise InsufficientScope(required_scopes, missing, grant.public_id)
+    owner_id = "" if row["key__owner_id"] is None else str(row["key__owner_id"])
+    use = Use(row["key_id"], row["id"], owner_id, now, address)
+    try:
+        _check_restrictions(row, owner, address, now)
+        grant = _grant(row, owner)
+        _check_scopes(grant, required_scopes)
+    except (AddressNotAllowed, InsufficientScope):
+        # What is counted of a refusal: `request.auth` will be empty. A 401 is not.
+        use.outcome = "refused"
+        note(request, use)
+        raise
+    note(request, use)
     if row["first_used_at"] is None:
         _note("first use", lambda: services.mark_first_use(row["id"], now))
     if conf.hasher.needs_rehash(row["digest"]) and conf.REHASH:
@@ -182,8 +191,16 @@ def _check_restrictions(
         raise KeyRefused(reason.value, row["public_id"])
 
 
+def _check_scopes(grant: Grant, required: Collection[str] | None) -> None:
+    missing = [scope for scope in required or () if not grant.has_scope(scope)]
+    if required is None or missing:
+        raise InsufficientScope(required, missing, grant.public_id)
+
+
 def _grant(row: Mapping[str, Any], owner: Mapping[str, Any]) -> Grant:
     owner_id = row["key__owner_id"]
+    plan = None if owner_id is None else conf.policy.plan(owner)
+    own_limits = {} if owner_id is None else limits.plan_limits(plan, owner)
     return Grant(
         key_id=row["key_id"],
         public_id=row["public_id"],
@@ -191,10 +208,13 @@ def _grant(row: Mapping[str, Any], owner: Mapping[str, Any]) -> Grant:
         environment=row["key__environment"],
         scopes=grammar.read_stored(row["key__scopes"]),
         owner_id=owner_id,
-        plan=None if owner_id is None else conf.policy.plan(owner),
+        plan=plan,
         masked=mask(row["prefix"], row["key__environment"], row["public_id"], row["last_four"]),
+        secret_id=row["id"],
         allowed_ips=tuple(row["key__allowed_ips"]),
         rate_limit=row["key__rate_limit"] or None,
+        plan_rate=own_limits.get("rate"),
+        quota=own_limits.get("quota"),
         expires_at=row["key__expires_at"],
         in_grace=row["slot"] == PREVIOUS,
         implied_scopes=conf.IMPLIED_SCOPES,

@@ -96,6 +96,8 @@ INSTALLED_APPS = [
     "example_project.crm",
 ]
 MIDDLEWARE = [
+    # First, to see the answer that the client gets.
+    "django_apikeys.middleware.APIKeyMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -152,6 +154,7 @@ REST_FRAMEWORK = {
         "rest_framework.authentication.SessionAuthentication",
     ],
     "DEFAULT_PERMISSION_CLASSES": ["django_apikeys.drf.permissions.HasScope"],
+    "DEFAULT_THROTTLE_CLASSES": ["django_apikeys.drf.throttling.APIKeyThrottle"],
     "DEFAULT_PARSER_CLASSES": [
         "django_apikeys.drf.parsers.JSONParser",
         "rest_framework.parsers.FormParser",
@@ -176,6 +179,12 @@ APIKEYS_SCOPES = {
     "invoices:write": "Create, change and delete invoices",
     "pricebook:read": "Read the price book",
     "webhooks:write": "Create and change webhook subscriptions",
+}
+# The limits of each plan, over all keys of an organisation.
+APIKEYS_PLANS = {
+    "free": {"rate": "60/m", "quota": 10_000},
+    "pro": {"rate": "300/m", "quota": 100_000},
+    "enterprise": {},
 }
 if os.environ.get("APIKEYS_PEPPER"):
     APIKEYS_PEPPERS = {"main": os.environ["APIKEYS_PEPPER"]}

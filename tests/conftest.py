@@ -4,6 +4,7 @@ import pytest
 from rest_framework.test import APIClient
 
 from django_apikeys import services
+from django_apikeys.testing import reset_usage
 from tests.factories import UserFactory
 
 
@@ -43,3 +44,16 @@ def as_user(user):
 
 def bearer(secret):
     return {"Authorization": f"Bearer {secret}"}
+
+
+@pytest.fixture
+def counting(settings):
+    """The middleware, and a recorder that has counted nothing; it keeps nothing for others."""
+    middleware = "django_apikeys.middleware.APIKeyMiddleware"
+    settings.MIDDLEWARE = [
+        middleware,
+        *(name for name in settings.MIDDLEWARE if name != middleware),
+    ]
+    reset_usage()
+    yield
+    reset_usage()

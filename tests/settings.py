@@ -25,6 +25,7 @@ INSTALLED_APPS = [
     "django_apikeys",
 ]
 MIDDLEWARE = [
+    "django_apikeys.middleware.APIKeyMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",

@@ -1,11 +1,13 @@
 """The system checks. This module is its own URLconf: ``serve()`` fills it for a test."""
 
 import functools
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import Group, User
 from django.core.cache.backends.locmem import LocMemCache
+from django.core.cache.backends.redis import RedisCache
 from django.core.checks import CheckMessage
 from django.core.checks import registry as check_registry
 from django.core.management import call_command
@@ -38,13 +40,24 @@ from django_apikeys.checks import (
 )
 from django_apikeys.drf.authentication import APIKeyAuthentication
 from django_apikeys.drf.permissions import HasAPIKey, HasScope
+from django_apikeys.drf.throttling import APIKeyThrottle
 from django_apikeys.drf.views import EventsView, ScopesView
+from django_apikeys.middleware import APIKeyMiddleware
 from django_apikeys.models import APIKey, OwnerQuota
 from django_apikeys.policy import BasePolicy, UserPolicy
 
 OURS = "django_apikeys.drf.authentication.APIKeyAuthentication"
 SESSION = "rest_framework.authentication.SessionAuthentication"
 BACKENDS = "django.core.cache.backends"
+# Without a LOCATION, so that nobody is asked.
+REDIS = {
+    "BACKEND": f"{BACKENDS}.redis.RedisCache",
+    "OPTIONS": {"socket_timeout": 0.1, "socket_connect_timeout": 0.1},
+}
+PYMEMCACHE = {
+    "BACKEND": f"{BACKENDS}.memcached.PyMemcacheCache",
+    "OPTIONS": {"timeout": 0.1, "connect_timeout": 0.1},
+}
 urlpatterns: list = []
 
 
@@ -107,7 +120,7 @@ def route(mount):
 
 @pytest.fixture
 def _shared_cache(settings):
-    settings.CACHES = {"default": {"BACKEND": f"{BACKENDS}.redis.RedisCache"}}
+    settings.CACHES = {"default": REDIS}
 
 
 def ids(findings):
@@ -162,6 +175,14 @@ class TestE001:
                 "DEFAULT_LIFETIME": "90",
                 "MAX_LIFETIME": {"prod": 90},
                 "CACHE": "nowhere",
+                "CACHE_TIMEOUT": 0,
+                "PLANS": {"free": {"rate": "60"}},
+                "QUOTA_TIME_ZONE": "Mars/Olympus",
+                "LIMITS_FAIL": "ajar",
+                "STORE_ADDRESSES": "hash",
+                "USAGE_FLUSH_SECONDS": 0,
+                "LIMITER": "nowhere.Limiter",
+                "USAGE_RECORDER": "nowhere.Recorder",
                 "HASHER": "nowhere.Hasher",
                 "POLICY": "nowhere.Policy",
                 "CLIENT_RESOLVER": "nowhere.resolver",
@@ -333,24 +354,24 @@ class TestW009:
         assert not findings[0].is_serious()
 
     @pytest.mark.parametrize(
-        "backend",
+        "cache",
         [
-            f"{BACKENDS}.redis.RedisCache",
-            f"{BACKENDS}.memcached.PyMemcacheCache",
-            f"{BACKENDS}.db.DatabaseCache",
-            "tests.test_checks.make_cache",
-            pytest.param("nowhere.Cache", id="Django says so"),
+            pytest.param(REDIS, id="Redis"),
+            pytest.param(PYMEMCACHE, id="memcached"),
+            pytest.param({"BACKEND": f"{BACKENDS}.db.DatabaseCache"}, id="database"),
+            pytest.param({"BACKEND": "tests.test_checks.make_cache"}, id="no class"),
+            pytest.param({"BACKEND": "nowhere.Cache"}, id="Django says so"),
         ],
     )
-    def test_not_of(self, settings, backend):
-        settings.CACHES = {"default": {"BACKEND": backend}}
+    def test_not_of(self, settings, cache):
+        settings.CACHES = {"default": cache}
 
         assert check_deployment(None) == []
 
     def test_is_of_the_cache_that_counts_alone(self, settings):
         settings.CACHES = {
             "default": {"BACKEND": f"{BACKENDS}.locmem.LocMemCache"},
-            "counters": {"BACKEND": f"{BACKENDS}.redis.RedisCache"},
+            "counters": REDIS,
         }
         settings.APIKEYS_CACHE = "counters"
 
@@ -364,6 +385,245 @@ class TestW009:
 
         assert "W009" not in plain.err
         assert "django_apikeys.W009" in deploy.err
+
+
+class OtherMiddleware(APIKeyMiddleware):
+    """What a host might derive from ours."""
+
+
+OUR_MIDDLEWARE = "django_apikeys.middleware.APIKeyMiddleware"
+COMMON = "django.middleware.common.CommonMiddleware"
+
+
+class TestW010:
+    @pytest.mark.parametrize(
+        ("middleware", "expected"),
+        [
+            pytest.param([OUR_MIDDLEWARE, COMMON], [], id="there"),
+            pytest.param([COMMON, OUR_MIDDLEWARE], [], id="last"),
+            pytest.param(["tests.test_checks.OtherMiddleware"], [], id="derived"),
+            pytest.param([COMMON], ["W010"], id="not there"),
+            pytest.param([], ["W010"], id="none"),
+            pytest.param(
+                ["nowhere.Middleware", "tests.test_checks.make_cache"],
+                ["W010"],
+                id="none that is one, and a function",
+            ),
+        ],
+    )
+    def test_requests_are_not_counted(self, settings, middleware, expected):
+        settings.MIDDLEWARE = middleware
+
+        findings = check_settings(None)
+
+        assert ids(findings) == expected
+        assert not any(finding.is_serious() for finding in findings)
+
+
+class OtherLimiter:
+    """Counts by itself, without django-ratelimit."""
+
+
+class TestW011AndW012:
+    @pytest.fixture
+    def _caches(self, settings):
+        settings.CACHES = {name: {"BACKEND": f"{BACKENDS}.locmem.LocMemCache"} for name in "ab"}
+        settings.RATELIMIT_USE_CACHE = "a"
+
+    @pytest.mark.usefixtures("_caches")
+    @pytest.mark.parametrize(("alias", "expected"), [("a", []), ("b", ["W011"])])
+    def test_two_caches(self, settings, alias, expected):
+        settings.APIKEYS_CACHE = alias
+
+        assert ids(check_settings(None)) == expected
+
+    @pytest.mark.usefixtures("_caches")
+    def test_one_that_is_taken_over(self):
+        assert check_settings(None) == []
+
+    @pytest.mark.parametrize(("switch", "expected"), [(True, []), (False, ["W012"])])
+    def test_rates_switched_off(self, settings, switch, expected):
+        settings.RATELIMIT_ENABLE = switch
+
+        assert ids(check_settings(None)) == expected
+
+    @pytest.mark.usefixtures("_caches")
+    def test_not_of_another_limiter(self, settings):
+        settings.APIKEYS_CACHE = "b"
+        settings.RATELIMIT_ENABLE = False
+        settings.APIKEYS_LIMITER = "tests.test_checks.OtherLimiter"
+
+        assert check_settings(None) == []
+
+
+@pytest.mark.usefixtures("_listed_pepper")
+class TestW013:
+    @pytest.mark.parametrize(
+        ("cache", "names"),
+        [
+            pytest.param(REDIS, "", id="Redis"),
+            pytest.param(
+                {**REDIS, "OPTIONS": {}}, "socket_timeout and socket_connect_timeout", id="none"
+            ),
+            pytest.param(
+                {**REDIS, "OPTIONS": {"socket_timeout": 0.1}}, "socket_connect_timeout", id="half"
+            ),
+            pytest.param(
+                {**REDIS, "OPTIONS": {"socket_timeout": 0.11, "socket_connect_timeout": 0.1}},
+                "socket_timeout",
+                id="longer",
+            ),
+            pytest.param(
+                {**REDIS, "OPTIONS": {"socket_timeout": None, "socket_connect_timeout": "0.1"}},
+                "socket_timeout",
+                id="without an end",
+            ),
+            pytest.param(
+                {**REDIS, "OPTIONS": {"socket_timeout": "soon", "socket_connect_timeout": 0}},
+                "socket_timeout and socket_connect_timeout",
+                id="no numbers",
+            ),
+            pytest.param(
+                {
+                    "BACKEND": f"{BACKENDS}.redis.RedisCache",
+                    "LOCATION": ["redis:///?socket_timeout=.1&socket_connect_timeout=.1"],
+                },
+                "",
+                id="in the URL",
+            ),
+            pytest.param(PYMEMCACHE, "", id="pymemcache"),
+            pytest.param(
+                {**PYMEMCACHE, "OPTIONS": {}}, "timeout and connect_timeout", id="pymemcache, none"
+            ),
+            pytest.param(
+                {
+                    "BACKEND": f"{BACKENDS}.memcached.PyLibMCCache",
+                    "OPTIONS": {
+                        "behaviors": {
+                            "connect_timeout": 100,
+                            "receive_timeout": 100_000,
+                            "send_timeout": 100_001,
+                        }
+                    },
+                },
+                "send_timeout",
+                id="pylibmc",
+            ),
+            pytest.param({"BACKEND": f"{BACKENDS}.db.DatabaseCache"}, "", id="database"),
+        ],
+    )
+    def test_names_what_is_missing_or_longer(self, settings, cache, names):
+        settings.CACHES = {"default": cache}
+
+        findings = check_deployment(None)
+
+        assert [finding.msg for finding in findings] == [
+            "The cache 'default' may hold up a request for more than 0.1 seconds, "
+            f"APIKEYS_CACHE_TIMEOUT: {name} in its OPTIONS is missing or longer."
+            for name in [names][: bool(names)]
+        ]
+        assert set(ids(findings)) <= {"W013"}
+
+    def test_is_held_against_the_setting(self, settings):
+        settings.CACHES = {
+            "default": {
+                **REDIS,
+                "OPTIONS": {"socket_timeout": 0.5, "socket_connect_timeout": 0.5},
+            }
+        }
+
+        settings.APIKEYS_CACHE_TIMEOUT = 0.5
+        assert check_deployment(None) == []
+
+        settings.APIKEYS_CACHE_TIMEOUT = 0
+        assert check_deployment(None) == []  # E001 says so
+
+
+class AnsweringRedis(RedisCache):
+    """Answers as it was told, in the place of a server."""
+
+    memory: Mapping[str, Any] | None = {}
+
+    @property
+    def _cache(self):
+        return self
+
+    def get_client(self, *, write):
+        return self
+
+    def info(self, section):
+        if self.memory is None:
+            raise ConnectionError
+        return self.memory
+
+    @property
+    def connection_pool(self):
+        return self
+
+    def disconnect(self):
+        """Has no connection."""
+
+
+@pytest.mark.usefixtures("_listed_pepper")
+class TestW014:
+    @pytest.mark.parametrize(
+        ("memory", "expected"),
+        [
+            pytest.param(
+                {"maxmemory": 100, "maxmemory_policy": "allkeys-lru"}, ["W014"], id="evicts"
+            ),
+            pytest.param(
+                {"maxmemory": 100, "maxmemory_policy": "volatile-ttl"}, ["W014"], id="volatile"
+            ),
+            pytest.param({"maxmemory": 100, "maxmemory_policy": "noeviction"}, [], id="refuses"),
+            pytest.param({"maxmemory": 0, "maxmemory_policy": "allkeys-lru"}, [], id="no maximum"),
+            pytest.param({}, [], id="does not say"),
+            pytest.param(None, [], id="not there"),
+        ],
+    )
+    def test_counters_may_be_evicted(self, settings, monkeypatch, memory, expected):
+        monkeypatch.setattr(AnsweringRedis, "memory", memory)
+        backend = "tests.test_checks.AnsweringRedis"
+        settings.CACHES = {"default": {**REDIS, "BACKEND": backend, "LOCATION": "redis://x"}}
+
+        findings = check_deployment(None)
+
+        assert ids(findings) == expected
+        assert all(memory["maxmemory_policy"] in finding.msg for finding in findings)
+
+
+class OtherThrottle(APIKeyThrottle):
+    """What a host might derive from ours."""
+
+
+THROTTLE = "django_apikeys.drf.throttling.APIKeyThrottle"
+ANON = "rest_framework.throttling.AnonRateThrottle"
+
+
+@pytest.mark.parametrize(
+    ("plans", "classes", "expected"),
+    [
+        pytest.param({"free": {"rate": "1/m"}}, [THROTTLE], [], id="there"),
+        pytest.param({"free": {"quota": 1}}, [ANON, THROTTLE], [], id="beside another"),
+        pytest.param(
+            {"free": {"quota": 1}}, ["tests.test_checks.OtherThrottle"], [], id="derived"
+        ),
+        pytest.param({"free": {"quota": 1}}, [], ["W015"], id="none"),
+        pytest.param({"enterprise": {}, "free": {"quota": 1}}, [ANON], ["W015"], id="another"),
+        pytest.param({"enterprise": {}}, [], [], id="no limits"),
+        pytest.param({}, [], [], id="no plans"),
+        pytest.param({"free": {"quota": -1}}, [], [], id="E001 says so"),
+    ],
+)
+def test_w015_plans_that_nothing_counts(serve, settings, plans, classes, expected):
+    serve(plain_view)
+    settings.APIKEYS_PLANS = plans
+
+    with override_settings(REST_FRAMEWORK={"DEFAULT_THROTTLE_CLASSES": classes}):
+        findings = check_views(None)
+
+    assert ids(findings) == expected
+    assert not any(finding.is_serious() for finding in findings)
 
 
 class Ours(APIView):

@@ -15,10 +15,12 @@ from django.core.management import CommandError, call_command
 from django.db import OperationalError, connection
 from django.utils import timezone
 
-from django_apikeys.models import APIKey, APIKeyEvent
+from django_apikeys.conf import conf
+from django_apikeys.models import APIKey, APIKeyEvent, APIKeyTotals, APIKeyUsage
 from django_apikeys.policy import UserPolicy
 from tests.conftest import bearer
 from tests.factories import APIKeyFactory, UserFactory
+from tests.traffic import used
 
 SECRET = re.compile(r"rak_(live|test)_[0-9A-Za-z]{12}_[0-9A-Za-z]{49}\n")
 ROOT = Path(__file__).parent.parent
@@ -313,6 +315,8 @@ SHELL = {
     "no action": ([], 2),
     "unknown action": (["explode"], 2),
     "unknown status": (["list", "--status=dead"], 2),
+    "no number of days": (["usage", "AAAAAAAAAAAA", "--days=0"], 2),
+    "unknown granularity": (["usage", "AAAAAAAAAAAA", "--granularity=week"], 2),
 }
 
 
@@ -379,3 +383,258 @@ def test_peppers_as_json(issue, settings):
     out, _err = run("peppers", "--json")
 
     assert json.loads(out) == [{"pepper": "2026", "secrets": 1, "configured": True}]
+
+
+# --- Usage --------------------------------------------------------------------------------
+
+
+class Terminal(io.StringIO):
+    """A stream that somebody looks at."""
+
+    def isatty(self):
+        return True
+
+
+class RemoteRecorder:
+    """Flushes what all processes have counted."""
+
+    def flush(self):
+        return 1234
+
+
+class BrokenRecorder:
+    """Cannot flush."""
+
+    def flush(self):
+        raise ConnectionError("no Redis:\n\tConnection refused")
+
+
+def now_used(key):
+    """Store 12 requests of *key* of today, and one of yesterday."""
+    now = timezone.now()
+    used(key, now, 8)
+    used(key, now, 3, route="jobs/", method="POST", outcome="limited")
+    used(key, now, 1, route="jobs/", outcome="5xx")
+    used(key, now - timedelta(days=1), 3)
+    return now
+
+
+def test_usage_is_a_table_with_bars(issued):
+    now = now_used(issued.key)
+
+    out, err = run("usage", str(issued.key.pk), "--days=3")
+
+    today, yesterday, before = (str((now - timedelta(days=ago)).date()) for ago in range(3))
+    assert out.splitlines() == [
+        f"{issued.key.masked} a key",
+        "15 requests  4 errors  0 refused  3 limited",
+        "",
+        "UTC           requests    errors   limited",
+        f"{before}           0         0         0",
+        f"{yesterday}           3         0         0  ██████████",
+        f"{today}          12         4         3  ████████████████████████████████████████",
+        "",
+        "  requests    errors  route",
+        "        11         0  GET customers/",
+        "         3         3  POST jobs/",
+        "         1         1  GET jobs/",
+    ]
+    assert err == ""
+
+
+def test_usage_of_a_key_that_was_never_used_is_empty(issued):
+    out, _err = run("usage", issued.key.current_secret.public_id)
+
+    lines = out.splitlines()
+    assert lines[1] == "0 requests  0 errors  0 refused  0 limited"
+    assert len(lines) == 4 + 30
+    assert all(line.split()[1:] == ["0", "0", "0"] for line in lines[4:])
+
+
+@pytest.mark.parametrize(
+    ("granularity", "length", "least"), [("hour", 16, 25), ("day", 10, 2), ("month", 7, 1)]
+)
+def test_usage_by(granularity, length, least, issued):
+    out, _err = run("usage", str(issued.key.pk), "--days=2", f"--granularity={granularity}")
+
+    rows = out.splitlines()[4:]
+    assert len(rows) >= least
+    assert {len(row.split()[0]) for row in rows} == {length}
+    assert rows[-1].startswith(f"{timezone.now():%Y-%m}")
+
+
+def test_usage_shows_the_ten_routes_with_the_most_requests(issued):
+    for number in range(11):
+        used(issued.key, timezone.now(), 1 + number, route=f"r{number}/")
+
+    out, _err = run("usage", str(issued.key.pk), "--days=1")
+
+    routes = [line.split()[-1] for line in out.splitlines() if line.endswith("/")]
+    assert routes == [f"r{number}/" for number in range(10, 0, -1)]
+
+
+def test_usage_as_json_is_the_report(issued):
+    now_used(issued.key)
+
+    out, _err = run("usage", str(issued.key.pk), "--days=7", "--json")
+
+    report = json.loads(out)
+    assert list(report) == ["totals", "series", "by_route", "by_status", "by_ip"]
+    assert report["totals"] == {"requests": 15, "errors": 4, "refused": 0, "limited": 3}
+    assert len(report["series"]) == 7
+
+
+def test_usage_where_no_blocks_can_be_shown(issued):
+    used(issued.key, timezone.now())
+    raw = io.BytesIO()
+    # The masked form has an ellipsis.
+    stream = io.TextIOWrapper(raw, encoding="cp1252")
+
+    call_command("apikeys", "usage", str(issued.key.pk), "--days=1", stdout=stream)
+    stream.flush()
+
+    assert b"  " + b"#" * 40 + b"\n" in raw.getvalue()
+
+
+def test_usage_of_too_many_hours_is_one_line(issued):
+    with pytest.raises(CommandError) as raised:
+        run("usage", str(issued.key.pk), "--days=100", "--granularity=hour")
+
+    assert str(raised.value) == (
+        "from: There would be more than 1000 rows: narrow the span, or widen granularity."
+    )
+
+
+def test_usage_of_a_key_that_is_none_is_one_line(db):
+    with pytest.raises(CommandError, match="There is no key"):
+        run("usage", "AAAAAAAAAAAA")
+
+
+@pytest.mark.parametrize("days", ["0", "-1", "1.5", "ten", "36601", "9" * 5000, "٣", ""])
+def test_days_that_are_no_number_are_wrong_usage(days):
+    with pytest.raises(CommandError, match="a whole number from 1 to 36600 is needed"):
+        run("usage", "AAAAAAAAAAAA", f"--days={days}")
+
+
+# --- Flush --------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("counting")
+def test_flush_says_that_each_process_flushes_itself(issued):
+    hit = used(issued.key, timezone.now())
+    conf.usage_recorder.count(hit)
+
+    out, err = run("flush")
+
+    # The totals of key and secret, and a row of usage.
+    assert err.splitlines()[0] == "Flushed 3 rows."
+    assert "nothing of another could be flushed here" in err
+    assert out == ""
+    assert APIKeyTotals.objects.get().requests == 2
+
+
+def test_flush_of_a_recorder_for_all_processes(settings):
+    settings.APIKEYS_USAGE_RECORDER = "tests.test_command.RemoteRecorder"
+
+    assert run("flush") == ("", "Flushed 1,234 rows.\n")
+
+
+def test_flush_as_json(settings):
+    settings.APIKEYS_USAGE_RECORDER = "tests.test_command.RemoteRecorder"
+
+    assert json.loads(run("flush", "--json")[0]) == {"rows": 1234}
+
+
+def test_flush_that_fails_is_one_line(settings):
+    settings.APIKEYS_USAGE_RECORDER = "tests.test_command.BrokenRecorder"
+
+    with pytest.raises(CommandError) as raised:
+        run("flush")
+
+    assert str(raised.value) == "Nothing could be flushed: no Redis: Connection refused"
+
+
+@pytest.mark.usefixtures("counting")
+def test_flush_while_the_database_is_away_is_one_line(issued):
+    hit = used(issued.key, timezone.now())
+    conf.usage_recorder.count(hit)
+
+    with connection.execute_wrapper(away), pytest.raises(CommandError) as raised:
+        run("flush")
+
+    assert str(raised.value).startswith("The database says: connection failed: Is the server")
+
+
+# --- Prune --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def old(issued):
+    """Three hours of long ago, and an address."""
+    for hour in range(3):
+        at = timezone.now().replace(hour=hour) - timedelta(days=60)
+        used(issued.key, at, address="192.0.2.7")
+    return issued.key
+
+
+@pytest.mark.usefixtures("old")
+def test_prune_says_what_it_was(settings):
+    settings.APIKEYS_USAGE_HOURLY_DAYS = 14
+
+    out, err = run("prune")
+
+    assert out == ""
+    assert err.splitlines() == [
+        "Pruned:",
+        "           0  keys deleted more than 90 days ago",
+        "           0  counters of keys that are gone",
+        "           0  rows of usage older than 730 days",
+        "           3  rows of usage by the hour older than 14 days, rolled into days",
+        "           0  addresses not seen for 730 days",
+        "           0  ids of flushes older than 7 days",
+    ]
+    assert [row.hours for row in APIKeyUsage.objects.all()] == [24]
+
+
+@pytest.mark.usefixtures("old")
+def test_dry_run_says_what_it_would_be_and_changes_nothing():
+    _out, err = run("prune", "--dry-run")
+
+    assert err.splitlines()[0] == "This would be pruned:"
+    assert "           3  rows of usage by the hour" in err
+    assert [row.hours for row in APIKeyUsage.objects.all()] == [1, 1, 1]
+
+
+@pytest.mark.parametrize(("args", "dry_run"), [((), False), (("--dry-run",), True)])
+@pytest.mark.usefixtures("old")
+def test_prune_as_json(args, dry_run):
+    out, err = run("prune", "--json", *args)
+
+    assert json.loads(out) == {
+        "dry_run": dry_run,
+        "keys": 0,
+        "counters": 0,
+        "usage": 0,
+        "hours": 3,
+        "addresses": 0,
+        "batches": 0,
+    }
+    assert err == ""
+
+
+@pytest.mark.usefixtures("old")
+def test_prune_on_a_terminal_shows_how_far_it_is():
+    err = Terminal()
+
+    call_command("apikeys", "prune", stderr=err)
+
+    shown, _, summary = err.getvalue().rpartition("\x1b[K")
+    assert "hours      |██████████████████████████████| 3 / 3" in shown
+    assert summary.startswith("Pruned:\n")
+
+
+def test_prune_while_the_database_is_away_is_one_line(db):
+    with connection.execute_wrapper(away), pytest.raises(CommandError) as raised:
+        run("prune")
+
+    assert str(raised.value) == "The database says: connection failed: Is the server running?"

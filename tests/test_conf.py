@@ -1,14 +1,17 @@
 from datetime import timedelta
+from zoneinfo import ZoneInfo
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 from django.test import override_settings
 
 from django_apikeys.clients import client_address
-from django_apikeys.conf import Configuration, conf
+from django_apikeys.conf import Configuration, conf, unknown_settings
 from django_apikeys.keys.hashers import HMACHasher
 from django_apikeys.keys.masking import Secret
+from django_apikeys.limits import RatelimitLimiter
 from django_apikeys.policy import BasePolicy, UserPolicy
+from django_apikeys.usage import MemoryRecorder
 
 SAMPLE = Secret("rak_live_7Fq2Lm9XcT0a_A3f2Kq9ZbYw0LrT7mVxD5sHnC8eJ1uGpQo4iRk6WtB20xFcJm")
 RESERVED = ["apikeys:read", "apikeys:write", "self:rotate", "self:revoke"]
@@ -42,7 +45,9 @@ def test_every_setting_is_tested_here():
         name for name, value in vars(Configuration).items() if isinstance(value, property)
     }
 
-    assert properties == {*DEFAULTS, "hasher", "policy", "client_resolver"}
+    seams = {"hasher", "policy", "client_resolver", "limiter", "usage_recorder"}
+    of_django_ratelimit = {"ratelimit_enabled", "ratelimit_cache"}
+    assert properties == {*DEFAULTS, *seams, *of_django_ratelimit}
 
 
 DEFAULTS = {
@@ -69,6 +74,15 @@ DEFAULTS = {
     "DEFAULT_LIFETIME": {"live": None, "test": None},
     "MAX_LIFETIME": {"live": None, "test": None},
     "CACHE": "default",
+    "CACHE_TIMEOUT": 0.1,
+    "PLANS": {},
+    "QUOTA_TIME_ZONE": ZoneInfo("UTC"),
+    "LIMITS_FAIL": "open",
+    "STORE_ADDRESSES": True,
+    "USAGE_FLUSH_SECONDS": 5,
+    "USAGE_HOURLY_DAYS": 30,
+    "USAGE_DAYS": 730,
+    "DELETED_DAYS": 90,
 }
 
 
@@ -106,6 +120,16 @@ def test_default(settings, name, expected):
         pytest.param("ROTATION_DAYS", 1, id="ROTATION_DAYS"),
         pytest.param("MAX_KEYS_PER_OWNER", 1, id="MAX_KEYS_PER_OWNER"),
         pytest.param("MAX_KEYS_PER_OWNER", None, id="MAX_KEYS_PER_OWNER, none"),
+        pytest.param("CACHE_TIMEOUT", 1, id="CACHE_TIMEOUT"),
+        pytest.param("CACHE_TIMEOUT", 0.001, id="CACHE_TIMEOUT, a fraction"),
+        pytest.param("PLANS", {"free": {"rate": "60/m", "quota": 10_000}}, id="PLANS"),
+        pytest.param("PLANS", {"free": {"rate": None, "quota": None}}, id="PLANS, none"),
+        pytest.param("PLANS", {"free": {"quota": 0}, "": {}}, id="PLANS, a quota of nothing"),
+        pytest.param("LIMITS_FAIL", "closed", id="LIMITS_FAIL"),
+        pytest.param("STORE_ADDRESSES", "network", id="STORE_ADDRESSES, network"),
+        pytest.param("STORE_ADDRESSES", False, id="STORE_ADDRESSES, none"),
+        pytest.param("USAGE_FLUSH_SECONDS", 0.5, id="USAGE_FLUSH_SECONDS"),
+        pytest.param("USAGE_FLUSH_SECONDS", None, id="USAGE_FLUSH_SECONDS, none"),
     ],
 )
 def test_value(settings, name, value):
@@ -205,6 +229,56 @@ def test_value(settings, name, value):
         pytest.param("CACHE", None, id="CACHE, none"),
         pytest.param("CACHE", ["default"], id="CACHE, list"),
         pytest.param("CACHE", "counters", id="CACHE, not in CACHES"),
+        *[
+            pytest.param(name, value, id=f"{name}, {what}")
+            for name in ("CACHE_TIMEOUT", "USAGE_FLUSH_SECONDS")
+            for what, value in {
+                "zero": 0,
+                "negative": -1,
+                "text": "0.1",
+                "true": True,
+                "no number": float("nan"),
+                "more than a day": 86_401,
+            }.items()
+        ],
+        pytest.param("CACHE_TIMEOUT", None, id="CACHE_TIMEOUT, none"),
+        *[
+            pytest.param("PLANS", value, id=f"PLANS, {what}")
+            for what, value in {
+                "none": None,
+                "list": ["free"],
+                "a number for a name": {1: {}},
+                "a plan of none": {"free": None},
+                "a plan of text": {"free": "60/m"},
+                "misspelt": {"free": {"rates": "60/m"}},
+                "rate without a unit": {"free": {"rate": "60"}},
+                "rate of nothing": {"free": {"rate": "0/m"}},
+                "rate a number": {"free": {"rate": 60}},
+                "rate empty": {"free": {"rate": ""}},
+                "quota negative": {"free": {"quota": -1}},
+                "quota text": {"free": {"quota": "100"}},
+                "quota true": {"free": {"quota": True}},
+                "quota fraction": {"free": {"quota": 1.5}},
+                "the second": {"free": {}, "pro": {"quota": -1}},
+            }.items()
+        ],
+        *[
+            pytest.param("QUOTA_TIME_ZONE", value, id=f"QUOTA_TIME_ZONE, {what}")
+            for what, value in {
+                "none": None,
+                "empty": "",
+                "unknown": "Mars/Olympus",
+                "a path": "../../etc/passwd",
+                "a folder": "Europe",
+                "a zone itself": ZoneInfo("UTC"),
+                "an offset": "+01:00",
+            }.items()
+        ],
+        pytest.param("LIMITS_FAIL", "ajar", id="LIMITS_FAIL, unknown"),
+        pytest.param("LIMITS_FAIL", True, id="LIMITS_FAIL, true"),
+        pytest.param("STORE_ADDRESSES", "hash", id="STORE_ADDRESSES, unknown"),
+        pytest.param("STORE_ADDRESSES", None, id="STORE_ADDRESSES, none"),
+        pytest.param("STORE_ADDRESSES", 1, id="STORE_ADDRESSES, a number"),
     ],
 )
 def test_bad_value_is_answered_with_the_name_of_the_setting(settings, name, value):
@@ -218,7 +292,7 @@ def test_bad_value_is_answered_with_the_name_of_the_setting(settings, name, valu
     ("name", "path"),
     [
         pytest.param(name, path, id=f"{name}, {what}")
-        for name in ("HASHER", "POLICY", "CLIENT_RESOLVER")
+        for name in ("HASHER", "POLICY", "CLIENT_RESOLVER", "LIMITER", "USAGE_RECORDER")
         for what, path in {
             "empty": "",
             "none": None,
@@ -240,7 +314,12 @@ def test_bad_path_is_answered_with_the_name_of_the_setting(settings, name, path)
 
 @pytest.mark.parametrize(
     ("name", "path"),
-    [("HASHER", "tests.test_conf.NeedyHasher"), ("POLICY", "tests.test_conf.NeedyPolicy")],
+    [
+        ("HASHER", "tests.test_conf.NeedyHasher"),
+        ("POLICY", "tests.test_conf.NeedyPolicy"),
+        ("LIMITER", "tests.test_conf.NeedyPolicy"),
+        ("USAGE_RECORDER", "tests.test_conf.NeedyPolicy"),
+    ],
 )
 def test_what_cannot_be_made_is_answered_with_the_name_of_the_setting(settings, name, path):
     setattr(settings, f"APIKEYS_{name}", path)
@@ -255,6 +334,52 @@ def test_a_change_is_seen_at_once_and_gone_after():
 
     assert during == ["other"]
     assert conf.PREFIXES == ["rak"]
+
+
+class TestQuotaTimeZone:
+    def test_is_the_zone_of_that_name(self, settings):
+        settings.APIKEYS_QUOTA_TIME_ZONE = "Europe/Berlin"
+
+        assert ZoneInfo("Europe/Berlin") == conf.QUOTA_TIME_ZONE
+
+
+class TestLimiter:
+    def test_default_counts_by_django_ratelimit(self):
+        assert isinstance(conf.limiter, RatelimitLimiter)
+
+    def test_may_be_another_and_is_made_once(self, settings):
+        settings.APIKEYS_LIMITER = "tests.test_conf.OtherPolicy"
+
+        assert isinstance(conf.limiter, OtherPolicy)
+        assert conf.limiter is conf.limiter
+
+
+class TestUsageRecorder:
+    def test_default_counts_in_the_process(self):
+        assert isinstance(conf.usage_recorder, MemoryRecorder)
+
+    def test_may_be_another_and_is_made_once(self, settings):
+        settings.APIKEYS_USAGE_RECORDER = "tests.test_conf.OtherPolicy"
+
+        assert isinstance(conf.usage_recorder, OtherPolicy)
+        assert conf.usage_recorder is conf.usage_recorder
+
+
+class TestOfDjangoRatelimit:
+    def test_are_its_defaults(self):
+        assert (conf.ratelimit_enabled, conf.ratelimit_cache) == (True, "default")
+
+    def test_are_what_it_was_told(self, settings):
+        settings.RATELIMIT_ENABLE = False
+        settings.RATELIMIT_USE_CACHE = "counters"
+
+        assert (conf.ratelimit_enabled, conf.ratelimit_cache) == (False, "counters")
+
+    @pytest.mark.parametrize("name", ["APIKEYS_RATELIMIT_ENABLED", "APIKEYS_RATELIMIT_CACHE"])
+    def test_are_none_of_ours(self, settings, name):
+        setattr(settings, name, False)
+
+        assert unknown_settings() == [name]
 
 
 class TestOwnerModel:

@@ -62,7 +62,7 @@ def test_each_setting_is_documented_and_each_documented_one_is_there():
 def test_each_check_is_documented_and_each_documented_one_is_there():
     code = "".join(
         (ROOT / "django_apikeys" / name).read_text(encoding="utf-8")
-        for name in ("checks.py", "drf/checks.py")
+        for name in ("checks.py", "cache_checks.py", "drf/checks.py")
     )
 
     in_code = set(re.findall(r'"django_apikeys\.([EW]\d{3})"', code))
@@ -96,6 +96,8 @@ def test_each_error_code_is_documented():
         ("key-self", {}),
         ("key-events", {"pk": "{id}"}),
         ("event-list", {}),
+        ("key-usage", {"pk": "{id}"}),
+        ("account", {}),
         ("scope-list", {}),
     ],
 )
@@ -145,4 +147,4 @@ def test_each_action_of_the_command_is_documented():
     actions = re.findall(r'actions\.add_parser\("([a-z-]+)"', code)
 
     assert [name for name in actions if f"| `{name}" not in read("commands.md")] == []
-    assert len(actions) == 7
+    assert len(actions) == 10

@@ -128,7 +128,7 @@ def test_every_error_belongs_to_the_tree():
         if isinstance(value, type) and value.__module__ == "django_apikeys.exceptions"
     }
 
-    assert len(errors) == 17
+    assert len(errors) == 19
     assert all(issubclass(error, APIKeyError) for error in errors)
 
 

@@ -33,6 +33,10 @@ PACKAGE = Path(django_apikeys.__file__).parent
 # Part of no request: other faces of the package, and what stands apart from the two doors.
 APART = ("admin", "checks", "management", "migrations", "apps", "models", "signals", "conf")
 
+# No steps of a request: objects as text, and how a middleware is made, before there is one.
+NO_STEPS = ("__repr__", "__str__", "__hash__")
+MADE_BEFORE = ("middleware", "asgi")
+
 
 def pieces(secret):
     """Every 12 characters in a row of the part that nobody may know."""
@@ -243,7 +247,10 @@ def steps():
                     function = getattr(
                         attribute, "fget", getattr(attribute, "__func__", attribute)
                     )
-                    if is_ours(function) and inner not in ("__repr__", "__str__", "__hash__"):
+                    made_before = (
+                        inner == "__init__" and module.__name__.split(".")[1] in MADE_BEFORE
+                    )
+                    if is_ours(function) and inner not in NO_STEPS and not made_before:
                         yield thing, inner
 
 

@@ -331,6 +331,28 @@ def test_revoke_waits_for_no_rehash_and_wins(issued, rf, settings):
     assert refused.value.code == "revoked_key"
 
 
+def test_of_200_requests_too_many_in_8_threads_exactly_the_limit_passes(issue, settings):
+    settings.ROOT_URLCONF = "tests.drf.test_throttling"
+    settings.CACHES = {
+        "default": {
+            "BACKEND": "django.core.cache.backends.locmem.LocMemCache",
+            "LOCATION": "races",
+        }
+    }
+    headers = bearer(issue(rate_limit="200/d").secret)
+
+    def work():
+        client = APIClient()
+        return [client.get("/limited/", headers=headers).status_code for _ in range(50)]
+
+    others = [Other(work) for _ in range(8)]
+    for other in others:
+        other.start()
+    answers = [status for other in others for status in other.finish().result]
+
+    assert (answers.count(200), answers.count(429)) == (200, 200)
+
+
 # --- How many -----------------------------------------------------------------------------
 
 

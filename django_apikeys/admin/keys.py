@@ -12,10 +12,11 @@ from django.template.response import TemplateResponse
 from django.urls import path, reverse
 from django.utils import timezone
 from django.utils.formats import date_format
-from django.utils.html import format_html
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import mark_safe
 from django.utils.translation import gettext_lazy as _
 
-from django_apikeys import services, validation
+from django_apikeys import reports, services, validation
 from django_apikeys.actors import Actor
 from django_apikeys.admin.confirmed import ConfirmedAdmin, authority_in_admin
 from django_apikeys.admin.filters import (
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
     from django.utils.functional import _StrPromise
 
     from django_apikeys.models import APIKeyQuerySet, APIKeyTotals
+
+MOST_ROUTES = 20
 
 
 @admin.register(APIKey)
@@ -75,7 +78,10 @@ class APIKeyAdmin(ConfirmedAdmin):
     _shown = (
         (None, {"fields": ("masked", "public_id", "status", "owner", "environment")}),
         (_("Settings"), {"fields": ChangedKeyForm.Meta.fields}),
-        (_("Usage"), {"fields": ("usage_count", "last_used_at", "last_used_ip")}),
+        (
+            _("Usage"),
+            {"fields": ("usage_count", "last_used_at", "last_used_ip", "last_30_days", "routes")},
+        ),
         (_("Secrets"), {"fields": ("secret_made_at", "first_used_at", "previous")}),
         (
             _("History"),
@@ -140,6 +146,22 @@ class APIKeyAdmin(ConfirmedAdmin):
     def last_used_ip(self, key: APIKey) -> str:
         totals = _totals(key)
         return totals.last_used_ip if totals else ""
+
+    @admin.display(description=_("last 30 days"))
+    def last_30_days(self, key: APIKey) -> Any:
+        text = _(
+            "%(requests)d requests: %(errors)d errors, %(refused)d refused, %(limited)d limited"
+        )
+        return text % _usage(key)["totals"]
+
+    @admin.display(description=_("of these by route"))
+    def routes(self, key: APIKey) -> str:
+        rows = _usage(key)["by_route"][:MOST_ROUTES]
+        return format_html_join(
+            mark_safe("<br>"),
+            "{} {} · {}",
+            ((row["method"], row["route"], row["requests"]) for row in rows),
+        )
 
     @admin.display(description=_("current secret made at"))
     def secret_made_at(self, key: APIKey) -> str | _StrPromise:
@@ -291,6 +313,14 @@ class APIKeyAdmin(ConfirmedAdmin):
 
 def _day(moment: datetime | None) -> str | _StrPromise:
     return _("never") if moment is None else date_format(timezone.localtime(moment))
+
+
+def _usage(key: APIKey) -> dict[str, Any]:
+    # Asked once for the page, by two of its fields.
+    if not hasattr(key, "shown_usage"):
+        key.shown_usage = reports.key_usage(key, timezone.now())  # type: ignore[attr-defined]  # our own
+    found: dict[str, Any] = key.shown_usage  # type: ignore[attr-defined]  # set above
+    return found
 
 
 def _totals(key: APIKey) -> APIKeyTotals | None:

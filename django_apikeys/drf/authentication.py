@@ -11,10 +11,12 @@ from django_apikeys.caching import never_store, patch_guarded
 from django_apikeys.drf.exceptions import as_api_exception
 from django_apikeys.drf.scopes import declared_scopes
 from django_apikeys.exceptions import NotAuthenticated, Refused
+from django_apikeys.limits import asked_of, patch_headers
 from django_apikeys.users import request_user
 from django_apikeys.verification import verify
 
 if TYPE_CHECKING:
+    from django.http import HttpRequest
     from django.http.response import HttpResponseBase
     from rest_framework.request import Request
     from rest_framework.views import APIView
@@ -35,7 +37,7 @@ class APIKeyAuthentication(BaseAuthentication):
 
     def authenticate(self, request: Request) -> tuple[Any, Grant] | None:
         view = (request.parser_context or {}).get("view")
-        answer = _Answer()
+        answer = _Answer(request._request)
         if view is not None:
             answer.follow(view)
         try:
@@ -64,7 +66,8 @@ class _Answer:
     middleware does.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, request: HttpRequest) -> None:
+        self.request = request
         self.refused = False
         self.to_a_key = False
 
@@ -77,6 +80,7 @@ class _Answer:
                 getattr(response, "exception", False) and response.status_code in _REFUSALS
             )
             patch_guarded(response, to_a_key=self.to_a_key, refused=refused)
+            patch_headers(response, asked_of(self.request))
             return response
 
         view.finalize_response = finalize_response  # type: ignore[assignment, method-assign]  # of this one view

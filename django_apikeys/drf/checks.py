@@ -16,6 +16,7 @@ from rest_framework.settings import api_settings
 from django_apikeys.conf import conf
 from django_apikeys.drf.authentication import APIKeyAuthentication
 from django_apikeys.drf.scopes import asked_scopes, declared_scopes
+from django_apikeys.drf.throttling import APIKeyThrottle
 from django_apikeys.keys import scopes as grammar
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ def view_findings() -> list[CheckMessage]:
 
     E002: a view asks for an unknown scope. W003, W004: our class does not stand first.
     W007: a view declares no scopes. W008: the templates of django-filter are missing.
+    W015: plans have limits and nothing counts.
     """
     if not getattr(settings, "ROOT_URLCONF", None):
         return []
@@ -46,11 +48,36 @@ def view_findings() -> list[CheckMessage]:
         "DEFAULT_AUTHENTICATION_CLASSES",
         "django_apikeys.W003",
     )
+    findings += _check_throttle()
     for view in _views(get_resolver().url_patterns):
         # A view may stand behind several URLs. Messages of Django cannot be hashed.
         found = _check_view(view, registry) + _check_filters(view)
         findings += [new for new in found if new not in findings]
     return findings
+
+
+def _check_throttle() -> list[CheckMessage]:
+    try:
+        plans = conf.PLANS
+    except ImproperlyConfigured:
+        return []  # E001 says so
+    default: Any = api_settings.DEFAULT_THROTTLE_CLASSES  # classes, once it is read
+    is_there = any(
+        isinstance(entry, type) and issubclass(entry, APIKeyThrottle) for entry in default
+    )
+    if is_there or not any(plans.values()):
+        return []
+    return [
+        Warning(
+            "APIKEYS_PLANS has limits, and APIKeyThrottle, which counts, is not in "
+            "DEFAULT_THROTTLE_CLASSES.",
+            hint=(
+                'Add "django_apikeys.drf.throttling.APIKeyThrottle" to DEFAULT_THROTTLE_CLASSES '
+                "in REST_FRAMEWORK."
+            ),
+            id="django_apikeys.W015",
+        )
+    ]
 
 
 def _check_view(view: _View, registry: Iterable[str]) -> list[CheckMessage]:

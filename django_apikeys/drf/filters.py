@@ -1,4 +1,4 @@
-"""What lists of keys and events can be narrowed by; a value that makes no sense is 400."""
+"""What lists and reports can be narrowed by; a value that makes no sense is 400."""
 
 from __future__ import annotations
 
@@ -21,8 +21,10 @@ from django_apikeys.authority import authority_of, with_key
 from django_apikeys.conf import conf
 from django_apikeys.keys.scopes import is_known
 from django_apikeys.models import EVENT_TYPES, STATUSES, APIKey, APIKeyEvent, APIKeySecret
+from django_apikeys.reports import GRANULARITIES
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from datetime import datetime
 
     from django.db.models import QuerySet
@@ -66,13 +68,54 @@ class StrictFilterBackend(DjangoFilterBackend):
         # One that is misspelt would list every key, and a script would revoke them all.
         filters = self.get_filterset_class(view, queryset).get_filters()
         known = {*filters, "page", "limit", api_settings.URL_FORMAT_OVERRIDE}
-        unknown = [name for name in request.query_params if name not in known]
-        if unknown:
-            raise exceptions.ValidationError(
-                {name: [_("There is no such filter.")] for name in unknown}
-            )
+        _refuse_unknown(request, known)
         filtered: QuerySet[Any] = super().filter_queryset(request, queryset, view)
         return filtered
+
+
+def _refuse_unknown(request: Request, known: Collection[str]) -> None:
+    unknown = [name for name in request.query_params if name not in known]
+    if unknown:
+        raise exceptions.ValidationError(
+            {name: [_("There is no such filter.")] for name in unknown}
+        )
+
+
+class ParametersForm(forms.Form):
+    """What may stand in the URL of a view that is no list."""
+
+    @classmethod
+    def read(cls, request: Request) -> dict[str, Any]:
+        """Return the parameters of *request*; one that is not there is None, or empty.
+
+        Raises ValidationError with every bad field, and for one that does not exist.
+        """
+        form = cls(request.query_params)
+        _refuse_unknown(request, {*form.fields, api_settings.URL_FORMAT_OVERRIDE})
+        if not form.is_valid():
+            raise exceptions.ValidationError(
+                {name: [*errors] for name, errors in form.errors.items()}
+            )
+        return form.cleaned_data
+
+
+class UsageForm(ParametersForm):
+    """Of ``GET keys/{id}/usage/``."""
+
+    to = _MomentField(required=False)
+    granularity = forms.ChoiceField(
+        required=False, choices=[(name, name) for name in GRANULARITIES]
+    )
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["from"] = _MomentField(required=False)  # a word of Python's
+
+
+class AccountForm(ParametersForm):
+    """Of ``GET usage/``."""
+
+    owner = forms.CharField(required=False, max_length=255)
 
 
 class _OwnersFilter(django_filters.FilterSet):

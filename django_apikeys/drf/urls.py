@@ -5,9 +5,11 @@ from __future__ import annotations
 from django.urls import path
 
 from django_apikeys.drf.views import (
+    AccountView,
     APIKeyViewSet,
     EventsView,
     KeyEventsView,
+    KeyUsageView,
     ScopesView,
     SelfDetailView,
     SelfRevokeView,
@@ -32,6 +34,8 @@ urlpatterns = [
         name="key-revoke",
     ),
     path("keys/<str:pk>/events/", KeyEventsView.as_view(), name="key-events"),
+    path("keys/<str:pk>/usage/", KeyUsageView.as_view(), name="key-usage"),
+    path("usage/", AccountView.as_view(), name="account"),
     path("events/", EventsView.as_view(), name="event-list"),
     path("scopes/", ScopesView.as_view(), name="scope-list"),
 ]

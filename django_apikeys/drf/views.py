@@ -17,12 +17,18 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 from rest_framework.viewsets import GenericViewSet
 
-from django_apikeys import logs, services
+from django_apikeys import logs, reports, services
 from django_apikeys.actors import Actor
 from django_apikeys.authority import authority_of, with_key
 from django_apikeys.conf import conf
 from django_apikeys.drf.exceptions import as_api_exception
-from django_apikeys.drf.filters import APIKeyEventFilter, APIKeyFilter, StrictFilterBackend
+from django_apikeys.drf.filters import (
+    AccountForm,
+    APIKeyEventFilter,
+    APIKeyFilter,
+    StrictFilterBackend,
+    UsageForm,
+)
 from django_apikeys.drf.pagination import Envelope, EnvelopePagination
 from django_apikeys.drf.permissions import HasAPIKey
 from django_apikeys.drf.renderers import EventCSVRenderer
@@ -220,6 +226,50 @@ class KeyEventsView(EventsView):
     def get_queryset(self) -> AppendOnlyQuerySet:
         key = _visible_key(self.authority, self.kwargs["pk"])
         return APIKeyEvent.objects.of_key(key)
+
+
+class KeyUsageView(ManagementView):
+    """What one key was used for."""
+
+    permission_classes = (IsAuthenticated,)
+    required_scopes = ("apikeys:read",)
+
+    def get(self, request: Request, pk: str) -> Response:
+        key = _visible_key(self.authority, pk)
+        asked = UsageForm.read(request)
+        report = reports.key_usage(
+            key,
+            timezone.now(),
+            begins_at=asked["from"],
+            ends_at=asked["to"],
+            granularity=asked["granularity"] or "day",
+        )
+        return Response(report)
+
+
+class AccountView(ManagementView):
+    """What is used and left of an owner's plan: of ``?owner=``, or of the only one."""
+
+    permission_classes = (IsAuthenticated,)
+    required_scopes = ("apikeys:read",)
+
+    def get(self, request: Request) -> Response:
+        self.authority.require_any("see")
+        owner = self._owner(AccountForm.read(request)["owner"])
+        return Response(reports.account(owner, timezone.now()))
+
+    def _owner(self, identifier: str) -> Any:
+        owners = self.authority.owners("see")
+        if identifier:
+            owner = with_key(owners, identifier)
+            if owner is None:
+                raise ValidationError({"owner": [_("There is no such owner.")]})
+            return owner
+        found = list(owners[:2])
+        if len(found) > 1:
+            raise ValidationError({"owner": [_("Say for which owner: several are possible.")]})
+        # None is the project itself, for a key of its own and for who sees nobody else's.
+        return found[0] if found else None
 
 
 class ScopesView(ManagementView):

@@ -26,7 +26,12 @@ class Loader(Protocol):
 
 @dataclass(frozen=True)
 class Grant:
-    """A key whose secret has just been verified; ``request.auth`` of its request."""
+    """A key whose secret has just been verified; ``request.auth`` of its request.
+
+    secret_id: of the row of the secret that was sent. rate_limit: the key's own, plan_rate
+    and quota those of its owner's plan: ``300/m``, units in a calendar month; None is as
+    much as one likes.
+    """
 
     key_id: UUID
     public_id: str
@@ -36,8 +41,11 @@ class Grant:
     owner_id: Any
     plan: str | None
     masked: str
+    secret_id: int = 0
     allowed_ips: tuple[str, ...] = ()
     rate_limit: str | None = None
+    plan_rate: str | None = None
+    quota: int | None = None
     expires_at: datetime | None = None
     in_grace: bool = False
     implied_scopes: Mapping[str, Collection[str]] = field(

@@ -47,6 +47,12 @@ def normalise_network(text: str) -> str:
     return str(network) if "/" in text else str(network.network_address)
 
 
+def shortened(address: Address) -> str:
+    """Return the network of *address* that stands for it where addresses are not kept."""
+    length = 24 if address.version == 4 else 48  # noqa: PLR2004 - IPv4
+    return str(ipaddress.ip_network((address, length), strict=False))
+
+
 def contains(networks: Sequence[str], address: Address) -> bool:
     """Tell whether *address* lies in one of *networks*."""
     return any(

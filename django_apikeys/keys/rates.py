@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 _RATE = re.compile(r"([1-9][0-9]{0,8})/([smhd])")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
@@ -27,6 +28,8 @@ class Rate:
         return self.limit * windows <= other.limit
 
 
+# Asked twice for each request; few rates are in use.
+@lru_cache(maxsize=256)
 def parse_rate(text: str) -> Rate:
     """Return the rate of *text*, ``N/s``, ``N/m``, ``N/h`` or ``N/d``.
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from argparse import ArgumentTypeError
+from datetime import UTC, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -12,16 +14,17 @@ from django.db import Error as DatabaseTrouble
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 
-from django_apikeys import services
+from django_apikeys import pruning, reports, services, terminal
 from django_apikeys.actors import Actor
-from django_apikeys.conf import conf
+from django_apikeys.conf import LONGEST, conf
 from django_apikeys.exceptions import ChangeRefused
 from django_apikeys.keys.format import scanner_pattern
 from django_apikeys.models import STATUSES, APIKey, count_by_pepper
 from django_apikeys.representation import key_as_dict
+from django_apikeys.usage import MemoryRecorder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from datetime import datetime
 
     from django_apikeys.models import APIKeyQuerySet
@@ -30,11 +33,28 @@ ACTOR = Actor("command", name="manage.py apikeys")
 # A column of the list: its title and its width; the last takes what it needs.
 COLUMNS = (("id", 36), ("key", 28), ("status", 8), ("owner", 20), ("name", 0))
 
+# Of `usage`: the width of the longest bar, and how many routes stand below.
+BAR_WIDTH = 40
+ROUTES = 10
+# How much of a moment names an hour, a day, a month.
+START_LENGTHS = {"hour": 16, "day": 10, "month": 7}
+PRUNED = {
+    "keys": "keys deleted more than {0.DELETED_DAYS} days ago",
+    "counters": "counters of keys that are gone",
+    "usage": "rows of usage older than {0.USAGE_DAYS} days",
+    "hours": "rows of usage by the hour older than {0.USAGE_HOURLY_DAYS} days, rolled into days",
+    "addresses": "addresses not seen for {0.USAGE_DAYS} days",
+    "batches": "ids of flushes older than 7 days",
+}
+
 
 class Command(BaseCommand):
     """Exit code 0; 1 for an action that was refused or failed; 2 for wrong usage."""
 
-    help = "Create, list, show, revoke and delete API keys; count peppers; print the pattern."
+    help = (
+        "Create, list, show, revoke and delete API keys; show, flush and prune their usage; "
+        "count peppers; print the pattern."
+    )
 
     def add_arguments(self, parser: CommandParser) -> None:
         actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
@@ -78,6 +98,21 @@ class Command(BaseCommand):
         delete.add_argument("key", metavar="KEY", help="Its id or public id.")
         delete.add_argument("--reason", default="")
         delete.set_defaults(run=self._delete)
+
+        usage = actions.add_parser("usage", help="Show what a key was used for.")
+        usage.add_argument("key", metavar="KEY", help="Its id or public id.")
+        usage.add_argument(
+            "--days", type=_days, default=reports.DAYS, help="So many, today included."
+        )
+        usage.add_argument("--granularity", choices=reports.GRANULARITIES, default="day")
+        usage.set_defaults(run=self._usage)
+
+        flush = actions.add_parser("flush", help="Move what was counted to the database.")
+        flush.set_defaults(run=self._flush)
+
+        prune = actions.add_parser("prune", help="Delete what need not be kept any more.")
+        prune.add_argument("--dry-run", action="store_true", help="Say what it would be.")
+        prune.set_defaults(run=self._prune)
 
         peppers = actions.add_parser("peppers", help="Count the secrets by the pepper they need.")
         peppers.set_defaults(run=self._peppers)
@@ -164,6 +199,72 @@ class Command(BaseCommand):
             return
         self._say(f"Deleted {facts['id']} ({facts['masked']}) {facts['name']}")
 
+    def _usage(self, options: dict[str, Any]) -> None:
+        key, now = _key(options["key"]), timezone.now()
+        granularity = options["granularity"]
+        # The hour of now is a part of today, the last of these days.
+        begins_at = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+        begins_at -= timedelta(days=options["days"] - 1)
+        report = reports.key_usage(key, now, begins_at=begins_at, granularity=granularity)
+        if options["json"]:
+            self._print_json(report)
+            return
+        self.stdout.write(f"{key.masked} {key.name}".rstrip())
+        self.stdout.write("  ".join(f"{n:,} {name}" for name, n in report["totals"].items()))
+        self.stdout.write("")
+        self._print_series(report["series"], START_LENGTHS[granularity])
+        if report["by_route"]:
+            self.stdout.write(f"\n{'requests':>10}  {'errors':>8}  route")
+        for row in report["by_route"][:ROUTES]:
+            counts = f"{row['requests']:>10,}  {row['errors']:>8,}"
+            self.stdout.write(f"{counts}  {row['method']} {row['route']}")
+
+    def _print_series(self, series: Sequence[Mapping[str, Any]], length: int) -> None:
+        plain = terminal.is_plain(self.stdout)
+        most = max(row["requests"] for row in series)
+        self.stdout.write(f"{'UTC':{length}}  {'requests':>10}  {'errors':>8}  {'limited':>8}")
+        for row in series:
+            counts = f"{row['requests']:>10,}  {row['errors']:>8,}  {row['limited']:>8,}"
+            bar = terminal.bar(row["requests"], most, BAR_WIDTH, plain=plain)
+            self.stdout.write(f"{row['start'][:length]}  {counts}  {bar}".rstrip())
+
+    def _flush(self, options: dict[str, Any]) -> None:
+        recorder = conf.usage_recorder
+        try:
+            rows = recorder.flush()
+        except DatabaseTrouble:
+            raise
+        except Exception as error:  # each recorder has errors of its own
+            raise CommandError(f"Nothing could be flushed: {_one_line(error)}") from error
+        if options["json"]:
+            self._print_json({"rows": rows})
+            return
+        self._say(f"Flushed {rows:,} rows.")
+        if type(recorder) is MemoryRecorder:
+            self._say(
+                "APIKEYS_USAGE_RECORDER counts in each process, which flushes what is its own: "
+                "nothing of another could be flushed here."
+            )
+
+    def _prune(self, options: dict[str, Any]) -> None:
+        now, dry_run = timezone.now(), options["dry_run"]
+        rows = pruning.due(now) if dry_run else self._pruned(now)
+        if options["json"]:
+            self._print_json({"dry_run": dry_run, **rows})
+            return
+        self._say("This would be pruned:" if dry_run else "Pruned:")
+        for name, text in PRUNED.items():
+            self._say(f"{rows[name]:>12,}  {text.format(conf)}")
+
+    def _pruned(self, now: datetime) -> dict[str, int]:
+        progress = terminal.Progress(self.stderr)
+        if not progress.is_shown:
+            return pruning.prune(now)
+        try:
+            return pruning.prune(now, progress.show)
+        finally:
+            progress.end()
+
     def _peppers(self, options: dict[str, Any]) -> None:
         counts = count_by_pepper()
         if options["json"]:
@@ -198,6 +299,15 @@ class Command(BaseCommand):
     def _say(self, text: str) -> None:
         # To stderr, but not in the red of an error.
         self.stderr.write(text, lambda plain: plain)
+
+
+def _days(text: str) -> int:
+    # By its length first: int() refuses texts of thousands of digits.
+    if text.isascii() and text.isdigit() and len(text) <= len(str(LONGEST.days)):
+        days = int(text)
+        if 1 <= days <= LONGEST.days:
+            return days
+    raise ArgumentTypeError(f"a whole number from 1 to {LONGEST.days} is needed.")
 
 
 def _one_line(error: Exception) -> str:
