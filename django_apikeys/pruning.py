@@ -44,7 +44,8 @@ MOST_ROWS = 1000
 # A flush is tried again under its id for as long as its process lives; that of a recorder
 # that outlives its processes, until it is next emptied.
 BATCHES_KEPT = timedelta(days=7)
-TRIES = 3
+# Beside flushes MariaDB finds deadlocks in the gaps of an index, several in a row.
+TRIES = 10
 
 _NO_KEY = UUID(int=0)
 _USAGE_OF_A_DAY = Upsert(

@@ -452,7 +452,7 @@ def test_database_that_does_not_come_back_is_told():
     key = APIKeyFactory()
     used(key, utc(2026, 10, 1, 1), 2)
 
-    with failing("DELETE", times=3), pytest.raises(OperationalError):
+    with failing("DELETE", times=pruning.TRIES), pytest.raises(OperationalError):
         pruning.prune(NOW)
 
     assert rows_of(key) == [(utc(2026, 10, 1, 1), 1, "customers/", "GET", "2xx", 2)]

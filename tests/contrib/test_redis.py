@@ -693,6 +693,16 @@ class TestFlush:
         assert recorder.flush() == 0
         assert (requests(), units()) == (5, 10)
 
+    def test_a_batch_that_was_read_in_part_is_not_taken_for_the_whole(self, counted, recorder):
+        """Another flush deletes it just then; were that one to end first, it is read again."""
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(contrib._Link, "fields", lambda self, id_: None)
+            assert recorder.flush() == 0
+
+        assert requests() == 0
+        recorder.flush()
+        assert requests() == 5
+
     def test_another_process_may_flush(self, counted):
         other = RedisRecorder()
 
