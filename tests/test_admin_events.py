@@ -205,7 +205,7 @@ def test_events_are_read_by_who_may_view_them(issued, permission, status):
     assert client.get(f"{LIST}{event.pk}/change/").status_code == status
 
 
-@pytest.mark.parametrize("number", [10, 10_500])
+@pytest.mark.parametrize("number", [10, pytest.param(10_500, marks=pytest.mark.large)])
 def test_the_list_costs_four_statements_and_counts_no_further_than_its_pages(admin_client, number):
     """Session, user, a count that ends, a page of events by their primary key."""
     key = APIKeyFactory()

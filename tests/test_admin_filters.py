@@ -226,7 +226,7 @@ QUERIES = {
 }
 
 
-@pytest.mark.parametrize("number", [10, 10_500])
+@pytest.mark.parametrize("number", [10, pytest.param(10_500, marks=pytest.mark.large)])
 def test_the_list_costs_as_much_for_10_keys_as_for_10_500(admin_client, user, number):
     """Session, user, a count that ends, a page of keys and the secrets of those there are."""
     fill(user, number)

@@ -243,6 +243,18 @@ def test_value(settings, name, value):
         ],
         pytest.param("CACHE_TIMEOUT", None, id="CACHE_TIMEOUT, none"),
         *[
+            pytest.param(name, value, id=f"{name}, {what}")
+            for name in ("USAGE_HOURLY_DAYS", "USAGE_DAYS", "DELETED_DAYS")
+            for what, value in {
+                "none": None,
+                "zero": 0,
+                "text": "30",
+                "true": True,
+                "fraction": 1.5,
+                "more than a hundred years": 36_601,
+            }.items()
+        ],
+        *[
             pytest.param("PLANS", value, id=f"PLANS, {what}")
             for what, value in {
                 "none": None,

@@ -494,7 +494,9 @@ def statements(captured):
 @pytest.mark.django_db
 class TestStatements:
     @pytest.mark.parametrize(
-        ("keys", "most"), [(1, 6), (100, 6), (10_000, 51)], ids=["1", "100", "10000"]
+        ("keys", "most"),
+        [(1, 6), (100, 6), pytest.param(10_000, 51, marks=pytest.mark.large)],
+        ids=["1", "100", "10000"],
     )
     def test_of_a_flush_are_six_for_a_thousand_keys(self, keys, most):
         """The batch's id, and of five tables one for each thousand rows."""

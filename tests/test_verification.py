@@ -766,6 +766,7 @@ def test_refusal_is_one_select(kill, code, issued, client):
     assert verbs(queries) == ["SELECT"]
 
 
+@pytest.mark.large
 def test_5000_other_keys_of_the_same_owner_change_nothing(issue, user, client):
     issued = issue(scopes=["jobs:read"])
     client.get("/jobs/", headers=bearer(issued.secret))

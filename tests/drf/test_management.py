@@ -441,6 +441,7 @@ def test_list_of_50_keys_asks_as_much_as_that_of_one(user, as_user):
     assert queries(1) == queries(50)
 
 
+@pytest.mark.large
 def test_list_of_10_000_keys_asks_as_much_as_that_of_10(user, as_user):
     def queries():
         with CaptureQueriesContext(connection) as captured:
