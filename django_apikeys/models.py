@@ -232,6 +232,9 @@ class APIKeySecret(models.Model):
 
     slot: 0 the current, 1 the previous in its grace, null retired. With the key it
     is unique, which all three databases hold (MariaDB has no partial indexes).
+    retires_at: when it ends, or has ended. grace_seconds: of a previous one whose grace
+    begins when the current is first used. reused_at: when it last came back after its end,
+    as far as that left an Event. encrypted: the text itself, in the retrievable mode alone.
     """
 
     id = models.BigAutoField(primary_key=True)
@@ -243,7 +246,10 @@ class APIKeySecret(models.Model):
     slot = models.PositiveSmallIntegerField(null=True, default=CURRENT)
     created_at = models.DateTimeField(default=timezone.now)
     retires_at = models.DateTimeField(null=True)
+    grace_seconds = models.PositiveIntegerField(null=True)
     first_used_at = models.DateTimeField(null=True)
+    reused_at = models.DateTimeField(null=True)
+    encrypted = models.TextField(blank=True)
 
     class Meta:
         verbose_name = _("secret")
@@ -409,7 +415,7 @@ class APIKeyTotals(models.Model):
 
 
 class APIKeySecretTotals(models.Model):
-    """The same for one secret: whether the previous one is still in use."""
+    """The same for one secret; in_grace: requests after another had taken its place."""
 
     secret = models.OneToOneField(
         APIKeySecret,
@@ -419,6 +425,7 @@ class APIKeySecretTotals(models.Model):
         related_name="totals",
     )
     requests = models.BigIntegerField(default=0)
+    in_grace = models.BigIntegerField(default=0)
     last_used_at = models.DateTimeField(null=True)
     last_used_ip = models.CharField(max_length=45, blank=True)
 
@@ -511,3 +518,29 @@ class FlushedBatch(models.Model):
 
     def __str__(self) -> str:
         return str(self.id)
+
+
+class APIKeyNotice(models.Model):
+    """A notice about a key: claimed by its row before it is sent, so that it is sent once.
+
+    about: what makes another notice of the same kind: the expiry, say. claimed_at: by whoever
+    sends it now; sent_at: null until that is done.
+    """
+
+    id = models.BigAutoField(primary_key=True)
+    key = models.ForeignKey(APIKey, on_delete=models.CASCADE, related_name="notices")
+    kind = models.CharField(max_length=16)
+    about = models.CharField(max_length=64)
+    claimed_at = models.DateTimeField()
+    sent_at = models.DateTimeField(null=True)
+
+    class Meta:
+        default_permissions = ()
+        constraints = (
+            models.UniqueConstraint(
+                fields=("key", "kind", "about"), name="apikeys_notice_one_row_each"
+            ),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.key_id}"

@@ -29,8 +29,8 @@ class Use:
     """Which key a request was verified for; on the HttpRequest, also of one that was refused.
 
     outcome: how it was refused; None: as the status of the answer says. month, units,
-    quota: what it cost of the owner's quota. totalled: as of a Hit. counted: handed to the
-    recorder.
+    quota: what it cost of the owner's quota. totalled, in_grace: as of a Hit. counted: handed
+    to the recorder.
     """
 
     key_id: uuid.UUID
@@ -44,6 +44,7 @@ class Use:
     quota: int | None = None
     totalled: bool = False
     counted: bool = False
+    in_grace: bool = False
 
 
 def note(request: HttpRequest, use: Use) -> None:
@@ -91,6 +92,7 @@ def _hit(request: HttpRequest, use: Use, status: int) -> Hit:
         use.units,
         use.quota,
         use.totalled,
+        use.in_grace,
     )
 
 

@@ -70,7 +70,7 @@ class Hit:
     owner_id: as text; empty for a key of the project. route: the URL pattern. address:
     empty where none is stored. month, units: what it cost of the owner's quota; None and
     0 where there is none. quota: the limit of that. totalled: the limiter has counted all but
-    how it was answered.
+    how it was answered. in_grace: another secret has taken the place of this one.
     """
 
     key_id: uuid.UUID
@@ -85,6 +85,7 @@ class Hit:
     units: int = 0
     quota: int | None = None
     totalled: bool = False
+    in_grace: bool = False
 
 
 class Recorder(Protocol):
@@ -103,17 +104,20 @@ class Recorder(Protocol):
 
 @dataclass(slots=True)
 class _Seen:
-    """Requests, the first and the last of them, and where the last came from."""
+    """Requests, the first and the last of them, and where the last came from.
+
+    marked: those that failed; of a secret those in its grace.
+    """
 
     at: datetime
     address: str
     requests: int = 0
-    errors: int = 0
+    marked: int = 0
     first_at: datetime | None = None
 
-    def add(self, at: datetime, address: str, error: bool) -> None:  # noqa: FBT001 - the hot path
+    def add(self, at: datetime, address: str, mark: bool) -> None:  # noqa: FBT001 - the hot path
         self.requests += 1
-        self.errors += error
+        self.marked += mark
         # In any order: a request counts when it is answered, and some take long.
         if at >= self.at:
             self.at, self.address = at, address
@@ -143,7 +147,7 @@ class Batch:
         key_id, at, outcome, address = hit.key_id, hit.at, hit.outcome, hit.address
         error = outcome not in _GOOD
         _seen(self.keys, key_id, at, address).add(at, address, error)
-        _seen(self.secrets, hit.secret_id, at, address).add(at, address, error)
+        _seen(self.secrets, hit.secret_id, at, address).add(at, address, hit.in_grace)
         row = (key_id, _hour(at), hit.route, hit.method, outcome)
         requests = self.usage.get(row, 0)
         if not requests and len(self.usage) >= MOST_ROWS:
@@ -197,7 +201,10 @@ _KEYS = Upsert(
     APIKeyTotals, ("key",), ("requests", "errors"), latest=("last_used_at", "last_used_ip")
 )
 _SECRETS = Upsert(
-    APIKeySecretTotals, ("secret",), ("requests",), latest=("last_used_at", "last_used_ip")
+    APIKeySecretTotals,
+    ("secret",),
+    ("requests", "in_grace"),
+    latest=("last_used_at", "last_used_ip"),
 )
 _USAGE = Upsert(
     APIKeyUsage, ("key_id", "starts_at", "hours", "route", "method", "outcome"), ("requests",)
@@ -309,13 +316,13 @@ def _write(connection: BaseDatabaseWrapper, batch: Batch) -> None:
     if not insert_once(connection, FlushedBatch(pk=batch.id, at=timezone.now())):
         return
     # The keys' rows next: two flushes of one key are from here on one after the other.
-    totals = [(id_, s.requests, s.errors, s.at, s.address) for id_, s in batch.keys.items()]
+    totals = [(id_, s.requests, s.marked, s.at, s.address) for id_, s in batch.keys.items()]
     first_used = {
         key_id
         for key_id, requests, _errors in _KEYS.run(connection, totals, told=True)
         if requests == batch.keys[key_id].requests
     }
-    secrets = [(id_, s.requests, s.at, s.address) for id_, s in batch.secrets.items()]
+    secrets = [(id_, s.requests, s.marked, s.at, s.address) for id_, s in batch.secrets.items()]
     _SECRETS.run(connection, secrets)
     usage = [
         (key_id, hour, 1, route, method, outcome, requests)

@@ -125,6 +125,7 @@ def _verify(
     _check_secret(credential, row, owner)
     owner_id = "" if row["key__owner_id"] is None else str(row["key__owner_id"])
     use = Use(row["key_id"], row["id"], owner_id, now, address)
+    use.in_grace = row["slot"] == PREVIOUS
     try:
         _check_restrictions(row, owner, address, now)
         grant = _grant(row, owner)

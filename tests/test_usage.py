@@ -96,14 +96,14 @@ class TestWhatIsStored:
             batch_of(
                 hit(),
                 hit(at=at(9, 40), outcome="5xx", address="192.0.2.9"),
-                hit(at=at(9, 35), outcome="3xx", secret_id=2),
+                hit(at=at(9, 35), outcome="3xx", secret_id=2, in_grace=True),
             )
         )
 
         assert APIKeyTotals.objects.values_list().get() == (ONE, 3, 1, at(9, 40), "192.0.2.9")
         assert list(APIKeySecretTotals.objects.order_by("secret_id").values_list()) == [
-            (1, 2, at(9, 40), "192.0.2.9"),
-            (2, 1, at(9, 35), "192.0.2.1"),
+            (1, 2, 0, at(9, 40), "192.0.2.9"),
+            (2, 1, 1, at(9, 35), "192.0.2.1"),
         ]
 
     def test_usage_by_hour_route_method_and_outcome(self):

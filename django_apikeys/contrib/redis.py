@@ -74,7 +74,7 @@ local live, numbers = KEYS[1], KEYS[2]
 local second = trip.now or tonumber(redis.call('TIME')[1])
 
 local function merge(row)
-  local field, other, requests, errors, first, last, text = unpack(row)
+  local field, other, requests, marked, first, last, text = unpack(row)
   local old = redis.call('HGET', live, field)
   if not old and other ~= '' and redis.call('HLEN', live) >= trip.most then
     field = other
@@ -83,12 +83,12 @@ local function merge(row)
   if old then
     local n, e, f, l, t = string.match(old, '^(%d+) (%d+) (%d+) (%d+) (.*)$')
     if n then
-      requests, errors = requests + n, errors + e
+      requests, marked = requests + n, marked + e
       if f < first then first = f end
       if l > last then last, text = l, t end
     end
   end
-  local new = string.format('%.0f %.0f %s %s %s', requests, errors, first, last, text)
+  local new = string.format('%.0f %.0f %s %s %s', requests, marked, first, last, text)
   redis.call('HSET', live, field, new)
 end
 
@@ -327,20 +327,21 @@ def _seconds_left(month: Month, now: datetime) -> float:
 class _Row:
     """Requests of one name, and the first and last of them, as the script merges them.
 
-    other: the name to use where there are too many. first, last: microseconds since 1970,
-    16 digits. text: of the last: its address, or the limit of a quota.
+    other: the name to use where there are too many. marked: those that failed, of a secret
+    those in its grace. first, last: microseconds since 1970, 16 digits. text: of the last:
+    its address, or the limit of a quota.
     """
 
     other: str
     requests: int
-    errors: int
+    marked: int
     first: str
     last: str
     text: str
 
     def merge(self, row: _Row) -> None:
         self.requests += row.requests
-        self.errors += row.errors
+        self.marked += row.marked
         self.first = min(self.first, row.first)
         if row.last >= self.last:
             self.last, self.text = row.last, row.text
@@ -370,7 +371,7 @@ class _Parcel:
 
 def _listed(rows: _Rows) -> list[Any]:
     return [
-        (name, row.other, row.requests, row.errors, row.first, row.last, row.text)
+        (name, row.other, row.requests, row.marked, row.first, row.last, row.text)
         for name, row in rows.items()
     ]
 
@@ -536,8 +537,9 @@ def _add(rows: _Rows, name: str, row: _Row) -> None:
 
 def _add_request(rows: _Rows, use: Use | Hit, address: str) -> None:
     at, key_id = _moment(use.at), str(use.key_id)
-    for name in (_named("key", key_id), _named("secret", str(use.secret_id))):
-        _add(rows, name, _Row("", 1, 0, at, at, address))
+    _add(rows, _named("key", key_id), _Row("", 1, 0, at, at, address))
+    secret = _named("secret", str(use.secret_id))
+    _add(rows, secret, _Row("", 1, int(use.in_grace), at, at, address))
     if address:
         other = _named("address", key_id, OTHER)
         _add(rows, _named("address", key_id, address), _Row(other, 1, 0, at, at, ""))
@@ -616,8 +618,8 @@ def _read(id_: bytes, fields: Mapping[bytes, bytes]) -> Batch:
 
 
 def _seen(value: str) -> _Seen:
-    requests, errors, first, last, text = value.split(" ", 4)
-    return _Seen(_at(last), text, int(requests), int(errors), _at(first))
+    requests, marked, first, last, text = value.split(" ", 4)
+    return _Seen(_at(last), text, int(requests), int(marked), _at(first))
 
 
 def _at(moment: str) -> datetime:

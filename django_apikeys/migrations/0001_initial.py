@@ -150,7 +150,10 @@ class Migration(migrations.Migration):
                 ("slot", models.PositiveSmallIntegerField(default=0, null=True)),
                 ("created_at", models.DateTimeField(default=django.utils.timezone.now)),
                 ("retires_at", models.DateTimeField(null=True)),
+                ("grace_seconds", models.PositiveIntegerField(null=True)),
                 ("first_used_at", models.DateTimeField(null=True)),
+                ("reused_at", models.DateTimeField(null=True)),
+                ("encrypted", models.TextField(blank=True)),
                 (
                     "key",
                     models.ForeignKey(
@@ -218,6 +221,32 @@ class Migration(migrations.Migration):
             },
         ),
         migrations.CreateModel(
+            name="APIKeyNotice",
+            fields=[
+                ("id", models.BigAutoField(primary_key=True, serialize=False)),
+                ("kind", models.CharField(max_length=16)),
+                ("about", models.CharField(max_length=64)),
+                ("claimed_at", models.DateTimeField()),
+                ("sent_at", models.DateTimeField(null=True)),
+                (
+                    "key",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="notices",
+                        to="django_apikeys.apikey",
+                    ),
+                ),
+            ],
+            options={
+                "default_permissions": (),
+                "constraints": [
+                    models.UniqueConstraint(
+                        fields=("key", "kind", "about"), name="apikeys_notice_one_row_each"
+                    )
+                ],
+            },
+        ),
+        migrations.CreateModel(
             name="APIKeyEvent",
             fields=[
                 ("id", models.BigAutoField(primary_key=True, serialize=False)),
@@ -263,6 +292,7 @@ class Migration(migrations.Migration):
                     ),
                 ),
                 ("requests", models.BigIntegerField(default=0)),
+                ("in_grace", models.BigIntegerField(default=0)),
                 ("last_used_at", models.DateTimeField(null=True)),
                 ("last_used_ip", models.CharField(blank=True, max_length=45)),
             ],
