@@ -58,7 +58,12 @@ class Actor:
             id=who.id,
             name=who.name,
             address="" if address is None else str(address),
-            user_agent=_CONTROL.sub("", request.META.get("HTTP_USER_AGENT", ""))[:255],
+            user_agent=user_agent_of(request),
             user=who.user,
             key_id=who.key_id,
         )
+
+
+def user_agent_of(request: HttpRequest) -> str:
+    """Return what the client of *request* calls itself, as an Event keeps it."""
+    return _CONTROL.sub("", request.META.get("HTTP_USER_AGENT", ""))[:255]

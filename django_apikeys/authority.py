@@ -17,7 +17,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from django_apikeys.conf import conf
-from django_apikeys.exceptions import BeyondCeiling, KeyRefused, NotPermitted
+from django_apikeys.exceptions import BeyondCeiling, Conflict, KeyRefused, NotPermitted
 from django_apikeys.keys import rates
 from django_apikeys.keys import scopes as grammar
 from django_apikeys.keys.ceiling import Reach, excess, widens
@@ -155,6 +155,8 @@ class KeyAuthority(Authority):
     themselves a new one.
     """
 
+    _needs = "apikeys:write"
+
     def __init__(self, grant: Grant) -> None:
         self._grant = grant
         self._plan_rate = rates.read_stored(grant.plan_rate)
@@ -191,13 +193,18 @@ class KeyAuthority(Authority):
         code = _dead(own)
         if own is None or code:
             raise KeyRefused(code or "revoked_key", self._grant.public_id)
-        secrets = own.secrets.filter(public_id=self._grant.public_id, slot__isnull=False)
-        slot = secrets.values_list("slot", flat=True).first()
+        secrets = own.secrets.filter(public_id=self._grant.public_id)
+        self._confirm_slot(secrets.values_list("slot", flat=True).first())
+        # It may have been narrowed since it was verified.
+        self._ceiling = self._limited(reach_of(own, closed=True))
+        if self._needs not in self._ceiling.scopes:
+            raise NotPermitted(_NOT_PERMITTED)
+
+    def _confirm_slot(self, slot: int | None) -> None:
+        """Refuse the secret that was sent where it was rotated since it was verified."""
         if slot is None:
             raise KeyRefused("retired_secret", self._grant.public_id)
-        # It may have been narrowed, or rotated, since it was verified.
-        self._ceiling = self._limited(reach_of(own, closed=True))
-        if slot != CURRENT or "apikeys:write" not in self._ceiling.scopes:
+        if slot != CURRENT:
             raise NotPermitted(_NOT_PERMITTED)
 
     def check(self, action: Action, before: APIKey | None, after: APIKey) -> None:
@@ -223,6 +230,20 @@ class KeyAuthority(Authority):
         if action == "see":
             return True
         return action != "reveal" and not self._grant.in_grace
+
+
+class SelfAuthority(KeyAuthority):
+    """What an API key may do to itself: rotate, by its current secret."""
+
+    _needs = "self:rotate"
+
+    def check(self, action: Action, before: APIKey | None, after: APIKey) -> None:
+        """Let it pass: a key lies within itself."""
+
+    def _confirm_slot(self, slot: int | None) -> None:
+        # It was current when it was verified, or the door would have been shut.
+        if slot != CURRENT:
+            raise Conflict(_("The secret of this key is another by now."))
 
 
 def reach_of(key: APIKey, *, closed: bool = False) -> Reach:

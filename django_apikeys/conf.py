@@ -156,6 +156,16 @@ class Configuration:
         return days
 
     @property
+    def REVOKE_ON_REUSE(self) -> bool:
+        """Whether a retired secret that comes back revokes its key."""
+        return _switch("APIKEYS_REVOKE_ON_REUSE", default=False)
+
+    @property
+    def RETIRED_DAYS(self) -> int:
+        """Days for which the digest of a retired secret is kept, to know it by."""
+        return _days("APIKEYS_RETIRED_DAYS", 365)
+
+    @property
     def MAX_KEYS_PER_OWNER(self) -> int | None:
         """Keys that an owner may have that are not revoked; default None, no cap."""
         most = getattr(settings, "APIKEYS_MAX_KEYS_PER_OWNER", None)

@@ -20,7 +20,7 @@ from django.utils.translation import gettext_lazy as _
 from django_apikeys.conf import conf
 from django_apikeys.keys import scopes as grammar
 from django_apikeys.keys.format import mask
-from django_apikeys.keys.restrictions import CURRENT, PREVIOUS
+from django_apikeys.keys.restrictions import CURRENT, PREVIOUS, is_retired
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -205,10 +205,11 @@ class APIKey(models.Model):
         """The secret that was made last; None for a row that has lost it."""
         return self._secret(CURRENT)
 
-    @property
-    def previous_secret(self) -> APIKeySecret | None:
-        """The secret that is in its grace; None where there is none."""
-        return self._secret(PREVIOUS)
+    def previous_secret_at(self, now: datetime) -> APIKeySecret | None:
+        """Return the secret that is in its grace at *now*; None where there is none."""
+        secret = self._secret(PREVIOUS)
+        ended = secret is None or self.revoked_at is not None or secret.is_retired_at(now)
+        return None if ended else secret
 
     @property
     def masked(self) -> str:
@@ -232,9 +233,10 @@ class APIKeySecret(models.Model):
 
     slot: 0 the current, 1 the previous in its grace, null retired. With the key it
     is unique, which all three databases hold (MariaDB has no partial indexes).
-    retires_at: when it ends, or has ended. grace_seconds: of a previous one whose grace
-    begins when the current is first used. reused_at: when it last came back after its end,
-    as far as that left an Event. encrypted: the text itself, in the retrievable mode alone.
+    retires_at: when it ends, or has ended. grace_seconds: of the previous one, which waits
+    for the first use of this one, and has no retires_at until then. reused_at: when it last
+    came back after its end, as far as that left an Event. encrypted: the text itself, in the
+    retrievable mode alone.
     """
 
     id = models.BigAutoField(primary_key=True)
@@ -269,6 +271,10 @@ class APIKeySecret(models.Model):
     def masked(self) -> str:
         """What may be shown: ``rak_live_7Fq2…WtB2``."""
         return mask(self.prefix, self.key.environment, self.public_id, self.last_four)
+
+    def is_retired_at(self, now: datetime) -> bool:
+        """Tell whether the secret has ended, whatever its key is."""
+        return is_retired(self.slot, self.retires_at, now)
 
 
 def count_by_pepper() -> list[tuple[str, str, int]]:

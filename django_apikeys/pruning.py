@@ -18,6 +18,7 @@ from django.db.models import Exists, OuterRef
 
 from django_apikeys import logs
 from django_apikeys.conf import conf
+from django_apikeys.keys.restrictions import CURRENT
 from django_apikeys.models import (
     APIKey,
     APIKeyAddress,
@@ -73,7 +74,8 @@ def due(now: datetime) -> dict[str, int]:
 def prune(now: datetime, watch: Watcher | None = None) -> dict[str, int]:
     """Delete what need not be kept any more; return how many rows it was of what.
 
-    ``keys``: deleted longer ago than APIKEYS_DELETED_DAYS, with their secrets. ``counters``:
+    ``keys``: deleted longer ago than APIKEYS_DELETED_DAYS, with their secrets. ``secrets``:
+    retired longer ago than APIKEYS_RETIRED_DAYS; such a one is unknown then. ``counters``:
     of keys that are gone. ``usage``: older than APIKEYS_USAGE_DAYS. ``hours``: rows of an
     hour that were rolled into days, older than APIKEYS_USAGE_HOURLY_DAYS. ``addresses``:
     not seen for APIKEYS_USAGE_DAYS. ``batches``: ids of flushes, older than 7 days.
@@ -158,6 +160,15 @@ def _delete_counters(key_id: UUID) -> Iterator[int]:
     # committed by then, or waits for their row and makes a new one, which the next run finds.
     last = (_rows(APIKeyTotals).filter(pk=key_id), usage, addresses)
     yield _in_transaction(lambda: sum(map(_delete, last)))
+
+
+# --- Secrets ------------------------------------------------------------------------------
+
+
+def _old_secrets(now: datetime) -> Rows:
+    # One whose grace is over has its place until the next rotation.
+    ended = _rows(APIKeySecret).exclude(slot=CURRENT)
+    return ended.filter(retires_at__lt=now - timedelta(days=conf.RETIRED_DAYS))
 
 
 # --- Usage --------------------------------------------------------------------------------
@@ -262,6 +273,11 @@ STEPS = (
     # Keys before counters, which are then those of keys that are gone; what is too old
     # before what is rolled up.
     Step("keys", lambda now: _deleted_keys(now).count(), _delete_keys),
+    Step(
+        "secrets",
+        lambda now: _old_secrets(now).count(),
+        lambda now: _delete_in_batches(_old_secrets(now), "pk"),
+    ),
     Step("counters", _count_gone, _delete_gone),
     Step(
         "usage",

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from django.http import HttpRequest
 
+    from django_apikeys.keys.grants import Grant
     from django_apikeys.keys.networks import Address
     from django_apikeys.usage import Outcome
 
@@ -30,7 +31,7 @@ class Use:
 
     outcome: how it was refused; None: as the status of the answer says. month, units,
     quota: what it cost of the owner's quota. totalled, in_grace: as of a Hit. counted: handed
-    to the recorder.
+    to the recorder. grant: where only its scopes, or the limits, may be in the way.
     """
 
     key_id: uuid.UUID
@@ -45,6 +46,7 @@ class Use:
     totalled: bool = False
     counted: bool = False
     in_grace: bool = False
+    grant: Grant | None = None
 
 
 def note(request: HttpRequest, use: Use) -> None:

@@ -11,12 +11,13 @@ from django.contrib.auth import get_user_model
 from django.core.exceptions import ObjectDoesNotExist, ValidationError
 
 from django_apikeys.conf import conf
+from django_apikeys.keys.restrictions import ends_at
 
 if TYPE_CHECKING:
     from django.contrib.auth.base_user import AbstractBaseUser
     from django.db.models import Model
 
-    from django_apikeys.models import APIKey, APIKeyEvent, APIKeySecret
+    from django_apikeys.models import APIKey, APIKeyEvent
 
 
 def key_as_dict(key: APIKey, now: datetime) -> dict[str, Any]:
@@ -53,7 +54,7 @@ def key_as_dict(key: APIKey, now: datetime) -> dict[str, Any]:
         "revoked_at": moment(key.revoked_at),
         "revoked_by": _user(key.revoked_by),
         "revoked_reason": key.revoked_reason,
-        "previous_secret": _previous(key.previous_secret),
+        "previous_secret": _previous(key, now),
         "rotation_due_at": moment(
             current.created_at + timedelta(days=conf.ROTATION_DAYS) if current else None
         ),
@@ -122,7 +123,8 @@ def _user(user: AbstractBaseUser | None) -> dict[str, Any] | None:
     return {"id": identifier(user.pk), "name": str(user.get_username())}
 
 
-def _previous(secret: APIKeySecret | None) -> dict[str, Any] | None:
+def _previous(key: APIKey, now: datetime) -> dict[str, Any] | None:
+    secret = key.previous_secret_at(now)
     if secret is None:
         return None
     try:
@@ -131,8 +133,8 @@ def _previous(secret: APIKeySecret | None) -> dict[str, Any] | None:
         totals = None
     return {
         "masked": secret.masked,
-        "valid_until": moment(secret.retires_at),
-        "uses_since_rotation": totals.requests if totals else 0,
+        "valid_until": moment(ends_at(secret.retires_at, key.expires_at)),
+        "uses_since_rotation": totals.in_grace if totals else 0,
         "last_used_at": moment(totals.last_used_at) if totals else None,
         "last_used_ip": (totals.last_used_ip or None) if totals else None,
     }

@@ -8,10 +8,15 @@ by Django and breaks nothing.
 ========================= =========================================================
 key_created               ``key``, ``actor``
 key_updated               ``key``, ``actor``, ``changes`` ({field: [before, after]})
+key_rotated               ``key``, ``actor``, ``reason``, ``compromised``, ``by_itself``: the
+                          key did it, with its scope ``self:rotate``
+secret_retired            ``key``, ``actor``, ``reason``: its previous secret was ended
 key_revoked               ``key``, ``actor``, ``reason``
 key_deleted               ``key``, ``actor``, ``reason``
 key_refused               ``code``, ``public_id`` (None for an unknown one),
                           ``address`` (None where it cannot be read)
+retired_secret_used       ``key``, ``public_id``, ``address`` (text): at most once in an hour
+                          for each secret
 key_used_from_new_address ``key``, ``address`` (text), ``at``: of a key that was used
                           from others before
 quota_reached             ``owner_id`` (text), ``month`` (its first day), ``percent`` (80
@@ -32,9 +37,12 @@ from django.dispatch import Signal
 
 key_created = Signal()
 key_updated = Signal()
+key_rotated = Signal()
+secret_retired = Signal()
 key_revoked = Signal()
 key_deleted = Signal()
 key_refused = Signal()
+retired_secret_used = Signal()
 key_used_from_new_address = Signal()
 quota_reached = Signal()
 

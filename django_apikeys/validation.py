@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 NAME_LENGTH = 100
 DESCRIPTION_LENGTH = 1000
 REASON_LENGTH = 500
+PUBLIC_ID_LENGTH = 64
+GRACE_SECONDS = 24 * 60 * 60
+LONGEST_GRACE = 30 * 24 * 60 * 60
 MOST_SCOPES = 100
 MOST_NETWORKS = 100
 METADATA_BYTES = 4096
@@ -36,6 +39,7 @@ MOST_LEVELS = 25
 # NUL and lone surrogates cannot be stored by PostgreSQL; the rest has no place in a name,
 # and what turns the direction of text around makes one key look like another.
 _NEVER = r"\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff"
+_NO_GRACE = _("A secret that has leaked has no grace: leave this out.")
 _UNPRINTABLE = re.compile(rf"[\x00-\x1f{_NEVER}]")
 _UNPRINTABLE_BUT_LINES = re.compile(rf"[\x00-\x08\x0b\x0c\x0e-\x1f{_NEVER}]")
 
@@ -61,6 +65,25 @@ def clean(fields: Mapping[str, Any], *, environment: object = None) -> dict[str,
     if errors:
         raise InvalidInput(errors)
     return cleaned
+
+
+def clean_rotation(*, grace_seconds: object, **fields: Any) -> dict[str, Any]:
+    """Return what is asked of a rotation; *grace_seconds* None is the default.
+
+    Raises InvalidInput as ``clean``, and where a grace is asked for a secret that has leaked.
+    """
+    said = {} if grace_seconds is None else {"grace_seconds": grace_seconds}
+    cleaned = clean({**said, **fields})
+    if cleaned["compromised"]:
+        errors = {}
+        if cleaned.get("grace_seconds"):
+            errors["grace_seconds"] = ValidationError(_NO_GRACE, code="compromised")
+        if cleaned["starts"] != "now":
+            errors["starts"] = ValidationError(_NO_GRACE, code="compromised")
+        if errors:
+            raise InvalidInput(errors)
+        cleaned["grace_seconds"] = 0
+    return {"grace_seconds": GRACE_SECONDS, **cleaned}
 
 
 def default_expiry(environment: object) -> datetime | None:
@@ -207,6 +230,30 @@ def clean_metadata(value: object) -> dict[str, Any]:
     return dict(value)
 
 
+def clean_grace_seconds(value: object) -> int:
+    """Whole seconds, 0 to 2 592 000."""
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise ValidationError(_("A whole number of seconds is needed."), code="invalid")
+    if not 0 <= value <= LONGEST_GRACE:
+        raise ValidationError(
+            _("From 0 to %(most)d seconds, which is 30 days.") % {"most": LONGEST_GRACE},
+            code="out_of_range",
+        )
+    return value
+
+
+def clean_starts(value: object) -> str:
+    """``now`` or ``first_use``."""
+    if value not in ("now", "first_use"):
+        raise ValidationError(_("“now” or “first_use” is needed."), code="invalid_choice")
+    return str(value)
+
+
+def clean_current(value: object) -> str | None:
+    """A public id; None: whichever it is."""
+    return None if value is None else _line(value, PUBLIC_ID_LENGTH)
+
+
 CLEANERS: dict[str, Callable[[object], Any]] = {
     "name": clean_name,
     "description": clean_description,
@@ -218,6 +265,10 @@ CLEANERS: dict[str, Callable[[object], Any]] = {
     "enabled": clean_enabled,
     "metadata": clean_metadata,
     "reason": clean_reason,
+    "grace_seconds": clean_grace_seconds,
+    "starts": clean_starts,
+    "compromised": clean_enabled,
+    "current": clean_current,
 }
 
 

@@ -17,6 +17,8 @@ from django.db import router, transaction
 from django.utils import timezone
 
 from django_apikeys import credentials, limits, logs, services, signals
+from django_apikeys.actors import user_agent_of
+from django_apikeys.afterwards import outside_transaction
 from django_apikeys.conf import conf
 from django_apikeys.exceptions import (
     AddressNotAllowed,
@@ -32,7 +34,7 @@ from django_apikeys.exceptions import (
 from django_apikeys.keys import scopes as grammar
 from django_apikeys.keys.format import mask, parse
 from django_apikeys.keys.grants import Grant
-from django_apikeys.keys.restrictions import PREVIOUS, KeyState, Refusal, refusal
+from django_apikeys.keys.restrictions import CURRENT, PREVIOUS, KeyState, Refusal, refusal
 from django_apikeys.models import APIKey, APIKeySecret
 from django_apikeys.recording import Use, note
 
@@ -54,7 +56,9 @@ _COLUMNS = (
     "digest",
     "slot",
     "retires_at",
+    "grace_seconds",
     "first_used_at",
+    "reused_at",
     "key_id",
     "key__name",
     "key__environment",
@@ -128,8 +132,12 @@ def _verify(
     use.in_grace = row["slot"] == PREVIOUS
     try:
         _check_restrictions(row, owner, address, now)
-        grant = _grant(row, owner)
+        grant = use.grant = _grant(row, owner)
         _check_scopes(grant, required_scopes)
+    except KeyRefused as refused:
+        if refused.code == Refusal.RETIRED_SECRET:
+            _note_reuse(request, row, address, now)
+        raise
     except (AddressNotAllowed, InsufficientScope):
         # What is counted of a refusal: `request.auth` will be empty. A 401 is not.
         use.outcome = "refused"
@@ -137,7 +145,7 @@ def _verify(
         raise
     note(request, use)
     if row["first_used_at"] is None:
-        _note("first use", lambda: services.mark_first_use(row["id"], now))
+        _note("first use", lambda: _mark_first_use(row, now))
     if conf.hasher.needs_rehash(row["digest"]) and conf.REHASH:
         digest = conf.hasher.digest(credential.secret)
         _note("rehash", lambda: services.rehash_secret(row["id"], old=row["digest"], new=digest))
@@ -217,10 +225,30 @@ def _grant(row: Mapping[str, Any], owner: Mapping[str, Any]) -> Grant:
         plan_rate=own_limits.get("rate"),
         quota=own_limits.get("quota"),
         expires_at=row["key__expires_at"],
+        retires_at=row["retires_at"],
         in_grace=row["slot"] == PREVIOUS,
         implied_scopes=conf.IMPLIED_SCOPES,
         loader=_loader,
     )
+
+
+def _mark_first_use(row: Mapping[str, Any], now: datetime) -> None:
+    waited_for = row["slot"] == CURRENT and row["grace_seconds"] is not None
+    begins_grace_in = row["key_id"] if waited_for else None
+    services.mark_first_use(row["id"], now, begins_grace_in=begins_grace_in)
+
+
+def _note_reuse(
+    request: HttpRequest, row: Mapping[str, Any], address: Address | None, now: datetime
+) -> None:
+    told = row["reused_at"]
+    if told is not None and told > now - services.REUSE_TOLD_EVERY:
+        return
+    sender = {
+        "address": "" if address is None else str(address),
+        "user_agent": user_agent_of(request),
+    }
+    outside_transaction(row["id"], lambda: services.note_reuse(row["id"], now, **sender))
 
 
 class _Loader:

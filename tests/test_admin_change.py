@@ -508,7 +508,7 @@ def test_a_key_that_is_in_use(admin_client, issued):
 
 PREVIOUS = {
     "in its grace": (datetime(2040, 1, 2, 3, 4, 5, tzinfo=UTC), ", until 2040-01-02 03:04:05 UTC"),
-    "until the first use": (None, ""),
+    "until the first use": (None, ", until the current one is used, and then for its grace"),
 }
 
 

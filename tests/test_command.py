@@ -613,6 +613,7 @@ def test_prune_as_json(args, dry_run):
     assert json.loads(out) == {
         "dry_run": dry_run,
         "keys": 0,
+        "secrets": 0,
         "counters": 0,
         "usage": 0,
         "hours": 3,

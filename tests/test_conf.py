@@ -70,6 +70,8 @@ DEFAULTS = {
     "PEPPERS": {},
     "PEPPER_CURRENT": None,
     "ROTATION_DAYS": 90,
+    "REVOKE_ON_REUSE": False,
+    "RETIRED_DAYS": 365,
     "MAX_KEYS_PER_OWNER": None,
     "DEFAULT_LIFETIME": {"live": None, "test": None},
     "MAX_LIFETIME": {"live": None, "test": None},
@@ -118,6 +120,7 @@ def test_default(settings, name, expected):
         pytest.param("TRUSTED_PROXIES", ["10.0.0.0/8", "2001:db8::1"], id="TRUSTED_PROXIES"),
         pytest.param("PEPPERS", {"2026-11": "pepper"}, id="PEPPERS"),
         pytest.param("ROTATION_DAYS", 1, id="ROTATION_DAYS"),
+        pytest.param("REVOKE_ON_REUSE", True, id="REVOKE_ON_REUSE"),
         pytest.param("MAX_KEYS_PER_OWNER", 1, id="MAX_KEYS_PER_OWNER"),
         pytest.param("MAX_KEYS_PER_OWNER", None, id="MAX_KEYS_PER_OWNER, none"),
         pytest.param("CACHE_TIMEOUT", 1, id="CACHE_TIMEOUT"),
@@ -193,6 +196,7 @@ def test_value(settings, name, value):
         pytest.param("PEPPER_CURRENT", "", id="PEPPER_CURRENT, empty"),
         pytest.param("PEPPER_CURRENT", ["one"], id="PEPPER_CURRENT, list"),
         pytest.param("ROTATION_DAYS", 0, id="ROTATION_DAYS, zero"),
+        pytest.param("REVOKE_ON_REUSE", "yes", id="REVOKE_ON_REUSE, text"),
         pytest.param("ROTATION_DAYS", "90", id="ROTATION_DAYS, text"),
         pytest.param("ROTATION_DAYS", True, id="ROTATION_DAYS, true"),
         pytest.param("ROTATION_DAYS", 1.5, id="ROTATION_DAYS, fraction"),
@@ -244,7 +248,7 @@ def test_value(settings, name, value):
         pytest.param("CACHE_TIMEOUT", None, id="CACHE_TIMEOUT, none"),
         *[
             pytest.param(name, value, id=f"{name}, {what}")
-            for name in ("USAGE_HOURLY_DAYS", "USAGE_DAYS", "DELETED_DAYS")
+            for name in ("USAGE_HOURLY_DAYS", "USAGE_DAYS", "DELETED_DAYS", "RETIRED_DAYS")
             for what, value in {
                 "none": None,
                 "zero": 0,

@@ -373,7 +373,7 @@ STEPS_OF_VERIFICATION = {
     "keys.networks.contains",
     "keys.networks.parse_address",
     "Grant.has_scope",
-    "services.mark_first_use",
+    "services.secrets.mark_first_use",
     "users.request_user",
     "UserPolicy.is_active",
     "UserPolicy.basic_usernames",
@@ -402,10 +402,10 @@ def test_step_of_verification_that_raises_shows_nothing(step, issued, client, ra
 
 STEPS_OF_CREATE = {
     "APIKeyViewSet.create",
-    "services.create_key",
-    "services._record",
-    "services._announce",
-    "services._transaction",
+    "services.keys.create_key",
+    "services.changes.record",
+    "services.changes.announce",
+    "services.changes.in_transaction",
     "keys.format.generate",
     "keys.format._random_text",
     "keys.format.checksum",

@@ -120,7 +120,7 @@ def test_the_current_and_the_previous_secret_are_told_apart(db):
     APIKeySecretFactory(key=key, slot=1, public_id="previous0000")
 
     assert key.current_secret.slot == 0
-    assert key.previous_secret.public_id == "previous0000"
+    assert key.previous_secret_at(timezone.now()).public_id == "previous0000"
 
 
 def test_a_row_that_has_lost_its_secret_is_shown_all_the_same(db):

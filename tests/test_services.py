@@ -27,6 +27,7 @@ from django_apikeys.exceptions import (
 )
 from django_apikeys.models import APIKey, APIKeyEvent, APIKeySecret
 from django_apikeys.policy import UserPolicy
+from django_apikeys.services import keys
 from tests.conftest import bearer
 from tests.factories import APIKeyFactory, APIKeySecretFactory, UserFactory
 
@@ -539,7 +540,7 @@ def test_update_of_a_revoked_key_is_a_conflict(issued):
 def test_revoke_that_came_in_between_is_not_undone(issued, monkeypatch):
     stale = APIKey.objects.get()
     services.revoke_key(key=issued.key)
-    monkeypatch.setattr(services, "_locked", lambda key, authority: stale)
+    monkeypatch.setattr(keys, "locked", lambda key, authority: stale)
 
     with pytest.raises(Conflict, match=r"This key is revoked, for good\."):
         services.update_key(key=issued.key, name="new")
@@ -600,7 +601,7 @@ def test_repeated_revoke_changes_nothing(issued, other):
 def test_revoke_that_came_in_between_leaves_one_event(issued, monkeypatch):
     stale = APIKey.objects.get()
     services.revoke_key(key=issued.key, reason="first")
-    monkeypatch.setattr(services, "_locked", lambda key, authority: stale)
+    monkeypatch.setattr(keys, "locked", lambda key, authority: stale)
 
     services.revoke_key(key=issued.key, reason="second")
 
@@ -860,15 +861,15 @@ def fail(*args, **kwargs):
 @pytest.mark.parametrize(
     ("name", "step"),
     [
-        *[(name, step) for name in CALLS for step in ("_record", "_announce")],
-        ("created", "_as_json"),
-        ("updated", "_as_json"),
+        *[(name, step) for name in CALLS for step in ("keys.record", "keys.announce")],
+        ("created", "changes._as_json"),
+        ("updated", "changes._as_json"),
     ],
 )
 @pytest.mark.django_db(transaction=True)
 def test_change_that_fails_on_its_way_leaves_nothing(name, step, issued, monkeypatch):
     before = whole()
-    monkeypatch.setattr(services, step, fail)
+    monkeypatch.setattr(f"django_apikeys.services.{step}", fail)
 
     with pytest.raises(LookupError):
         CALLS[name](issued.key)
@@ -879,7 +880,7 @@ def test_change_that_fails_on_its_way_leaves_nothing(name, step, issued, monkeyp
 @pytest.mark.parametrize(
     "step",
     [
-        "django_apikeys.services._record",
+        "django_apikeys.services.keys.record",
         "django_apikeys.keys.hashers.HMACHasher.digest",
         "django_apikeys.models.mask",
         "django_apikeys.policy.UserPolicy.owner_name",
@@ -914,12 +915,12 @@ def test_create_that_the_database_refuses_leaves_nothing(table, issue):
 def test_cascade_that_fails_on_its_way_revokes_nothing(issued, monkeypatch):
     APIKeyFactory(created_by_key=issued.key)
     before = whole()
-    steps = iter([services._record, fail])
+    steps = iter([keys.record, fail])
 
     def record_once(*args, **facts):
         next(steps)(*args, **facts)
 
-    monkeypatch.setattr(services, "_record", record_once)
+    monkeypatch.setattr(keys, "record", record_once)
 
     with pytest.raises(LookupError):
         services.revoke_key(key=issued.key, cascade=True)

@@ -175,13 +175,13 @@ class APIKeyAdmin(ConfirmedAdmin):
 
     @admin.display(description=_("previous secret"))
     def previous(self, key: APIKey) -> str | _StrPromise:
-        secret = key.previous_secret
+        secret = key.previous_secret_at(timezone.now())
         if secret is None:
             return _("none")
-        if secret.retires_at is None:  # not before the current one is used
-            return secret.masked
-        ends = moment_as_text(secret.retires_at)
-        return _("%(secret)s, until %(ends)s") % {"secret": secret.masked, "ends": ends}
+        facts = {"secret": secret.masked, "ends": moment_as_text(secret.retires_at)}
+        if secret.retires_at is None:
+            return _("%(secret)s, until the current one is used, and then for its grace") % facts
+        return _("%(secret)s, until %(ends)s") % facts
 
     @admin.display(description=_("made through"))
     def made_through(self, key: APIKey) -> str | _StrPromise:

@@ -11,6 +11,7 @@ from django_apikeys.caching import never_store, patch_guarded
 from django_apikeys.drf.exceptions import as_api_exception
 from django_apikeys.drf.scopes import declared_scopes
 from django_apikeys.exceptions import NotAuthenticated, Refused
+from django_apikeys.headers import patch_end
 from django_apikeys.limits import asked_of, patch_headers
 from django_apikeys.users import request_user
 from django_apikeys.verification import verify
@@ -81,6 +82,7 @@ class _Answer:
             )
             patch_guarded(response, to_a_key=self.to_a_key, refused=refused)
             patch_headers(response, asked_of(self.request))
+            patch_end(response, self.request)
             return response
 
         view.finalize_response = finalize_response  # type: ignore[assignment, method-assign]  # of this one view

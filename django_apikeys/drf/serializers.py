@@ -154,13 +154,25 @@ class ChangedKeyInput(KeyInput):
     not_settable = (*KeyInput.not_settable, "environment", "owner")
 
 
-class SelfRevokeInput(StrictSerializer):
-    """Why a key revokes itself."""
+class RotateInput(StrictSerializer):
+    """How the secret of a key is replaced; ``services`` checks what goes with what."""
+
+    grace_seconds = serializers.IntegerField(
+        required=False, validators=_rules(validation.clean_grace_seconds)
+    )
+    starts = _Text(required=False, validators=_rules(validation.clean_starts))
+    compromised = _Switch(required=False)
+    current = _Text(required=False, allow_null=True, validators=_rules(validation.clean_current))
+    reason = _Text(required=False, allow_blank=True, validators=_rules(validation.clean_reason))
+
+
+class ReasonInput(StrictSerializer):
+    """Why something is done."""
 
     reason = _Text(required=False, allow_blank=True, validators=_rules(validation.clean_reason))
 
 
-class RevokeInput(SelfRevokeInput):
+class RevokeInput(ReasonInput):
     """Why a key is revoked, and whether those made through it are too."""
 
     cascade = _Switch(required=False)

@@ -13,6 +13,7 @@ from django_apikeys.drf.views import (
     ScopesView,
     SelfDetailView,
     SelfRevokeView,
+    SelfRotateView,
 )
 
 app_name = "apikeys"
@@ -20,6 +21,7 @@ app_name = "apikeys"
 urlpatterns = [
     path("keys/", APIKeyViewSet.as_view({"get": "list", "post": "create"}), name="key-list"),
     path("keys/self/", SelfDetailView.as_view(), name="key-self"),
+    path("keys/self/rotate/", SelfRotateView.as_view(), name="key-self-rotate"),
     path("keys/self/revoke/", SelfRevokeView.as_view(), name="key-self-revoke"),
     path(
         "keys/<str:pk>/",
@@ -32,6 +34,16 @@ urlpatterns = [
         "keys/<str:pk>/revoke/",
         APIKeyViewSet.as_view({"post": "revoke"}, detail=True),
         name="key-revoke",
+    ),
+    path(
+        "keys/<str:pk>/rotate/",
+        APIKeyViewSet.as_view({"post": "rotate"}, detail=True),
+        name="key-rotate",
+    ),
+    path(
+        "keys/<str:pk>/retire/",
+        APIKeyViewSet.as_view({"post": "retire"}, detail=True),
+        name="key-retire",
     ),
     path("keys/<str:pk>/events/", KeyEventsView.as_view(), name="key-events"),
     path("keys/<str:pk>/usage/", KeyUsageView.as_view(), name="key-usage"),

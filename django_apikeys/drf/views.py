@@ -19,7 +19,7 @@ from rest_framework.viewsets import GenericViewSet
 
 from django_apikeys import logs, reports, services
 from django_apikeys.actors import Actor
-from django_apikeys.authority import authority_of, with_key
+from django_apikeys.authority import SelfAuthority, authority_of, with_key
 from django_apikeys.conf import conf
 from django_apikeys.drf.exceptions import as_api_exception
 from django_apikeys.drf.filters import (
@@ -36,8 +36,9 @@ from django_apikeys.drf.serializers import (
     UNSAID,
     ChangedKeyInput,
     NewKeyInput,
+    ReasonInput,
     RevokeInput,
-    SelfRevokeInput,
+    RotateInput,
     StrictSerializer,
 )
 from django_apikeys.exceptions import ChangeRefused, Refused, Unavailable
@@ -55,11 +56,14 @@ if TYPE_CHECKING:
     from django_apikeys.keys.grants import Grant
     from django_apikeys.models import APIKeyQuerySet, AppendOnlyQuerySet
     from django_apikeys.policy import Action
+    from django_apikeys.services import IssuedSecret
 
 _INPUTS: dict[str, type[StrictSerializer]] = {
     "create": NewKeyInput,
     "partial_update": ChangedKeyInput,
     "revoke": RevokeInput,
+    "rotate": RotateInput,
+    "retire": ReasonInput,
 }
 
 
@@ -97,6 +101,8 @@ class APIKeyViewSet(ManagementView, GenericViewSet[APIKey]):
         "partial_update": ["apikeys:write"],
         "destroy": ["apikeys:write"],
         "revoke": ["apikeys:write"],
+        "rotate": ["apikeys:write"],
+        "retire": ["apikeys:write"],
     }
     pagination_class = EnvelopePagination
     filter_backends = (StrictFilterBackend,)
@@ -125,11 +131,7 @@ class APIKeyViewSet(ManagementView, GenericViewSet[APIKey]):
         # Before the body is read: who may create for nobody learns nothing from it.
         self.authority.require_any("create")
         fields = self._input()
-        issued = services.create_key(**self._caller(), **fields)
-        # As it is listed, which takes no query for each of its parts.
-        key = APIKey.objects.listed().filter(pk=issued.key.pk).first() or issued.key
-        body = {**key_as_dict(key, timezone.now()), "secret": issued.secret}
-        return Response(body, status=status.HTTP_201_CREATED)
+        return _answer_with_secret(services.create_key(**self._caller(), **fields))
 
     def partial_update(self, request: Request, pk: str) -> Response:
         key = self._permitted("change")
@@ -144,6 +146,18 @@ class APIKeyViewSet(ManagementView, GenericViewSet[APIKey]):
     def revoke(self, request: Request, pk: str) -> Response:
         key = self._permitted("revoke")
         services.revoke_key(key=key, **self._caller(), **self._input())
+        return _answer(self.get_object())
+
+    @action(detail=True, methods=["post"])
+    def rotate(self, request: Request, pk: str) -> Response:
+        key = self._permitted("rotate")
+        issued = services.rotate_key(key=key, **self._caller(), **self._input())
+        return _answer_with_secret(issued)
+
+    @action(detail=True, methods=["post"])
+    def retire(self, request: Request, pk: str) -> Response:
+        key = self._permitted("rotate")
+        services.retire_secret(key=key, **self._caller(), **self._input())
         return _answer(self.get_object())
 
     def get_serializer_context(self) -> dict[str, Any]:
@@ -321,13 +335,31 @@ class SelfDetailView(SelfView):
         return _answer(self.get_object())
 
 
+class SelfRotateView(SelfView):
+    """``keys/self/rotate/``: by the current secret alone."""
+
+    required_scopes = ("self:rotate",)
+
+    def post(self, request: Request) -> Response:
+        grant = cast("Grant", request.auth)
+        authority = SelfAuthority(grant)
+        # Before the body is read, as everywhere.
+        authority.require("rotate", grant.owner_id)
+        fields = _validated(lambda: RotateInput(data=request.data))
+        actor = Actor.from_request(request)
+        issued = services.rotate_key(
+            key=self.get_object(), actor=actor, authority=authority, **fields
+        )
+        return _answer_with_secret(issued)
+
+
 class SelfRevokeView(SelfView):
     """``keys/self/revoke/``: also by a secret in its grace, so that a leak can be ended."""
 
     required_scopes = ("self:revoke",)
 
     def post(self, request: Request) -> Response:
-        fields = _validated(lambda: SelfRevokeInput(data=request.data))
+        fields = _validated(lambda: ReasonInput(data=request.data))
         actor = Actor.from_request(request)
         services.revoke_key(key=self.get_object(), actor=actor, **fields)
         return _answer(self.get_object())
@@ -348,6 +380,13 @@ def _visible_key(authority: Authority, pk: str) -> APIKey:
     if key is None:
         raise NotFound
     return key
+
+
+def _answer_with_secret(issued: IssuedSecret) -> Response:
+    # As it is listed, which takes no query for each of its parts.
+    key = APIKey.objects.listed().filter(pk=issued.key.pk).first() or issued.key
+    body = {**key_as_dict(key, timezone.now()), "secret": issued.secret}
+    return Response(body, status=status.HTTP_201_CREATED)
 
 
 def _answer(key: APIKey) -> Response:

@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
 from django_apikeys.keys import scopes as grammar
+from django_apikeys.keys.restrictions import ends_at
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -30,7 +31,8 @@ class Grant:
 
     secret_id: of the row of the secret that was sent. rate_limit: the key's own, plan_rate
     and quota those of its owner's plan: ``300/m``, units in a calendar month; None is as
-    much as one likes.
+    much as one likes. expires_at: of the key, retires_at: of the secret that was sent, where
+    it is in its grace.
     """
 
     key_id: UUID
@@ -47,11 +49,17 @@ class Grant:
     plan_rate: str | None = None
     quota: int | None = None
     expires_at: datetime | None = None
+    retires_at: datetime | None = None
     in_grace: bool = False
     implied_scopes: Mapping[str, Collection[str]] = field(
         default_factory=dict, repr=False, compare=False
     )
     loader: Loader | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def ends_at(self) -> datetime | None:
+        """When the secret that was sent stops to work; None is never, or not known yet."""
+        return ends_at(self.retires_at, self.expires_at)
 
     def has_scope(self, *required: str) -> bool:
         """Tell whether the key may do all of *required*."""

@@ -50,7 +50,7 @@ def refusal(  # noqa: PLR0911 - the order of the contract, a line each
     """Return the first reason to refuse, None where there is none. now: aware."""
     if not _address_allowed(state.allowed_ips, address):
         return Refusal.ADDRESS_NOT_ALLOWED
-    if _retired(state, now):
+    if is_retired(state.slot, state.retires_at, now):
         return Refusal.RETIRED_SECRET
     if state.revoked_at is not None:
         return Refusal.REVOKED_KEY
@@ -63,8 +63,14 @@ def refusal(  # noqa: PLR0911 - the order of the contract, a line each
     return None
 
 
-def _retired(state: KeyState, now: datetime) -> bool:
-    return state.slot is None or (state.retires_at is not None and state.retires_at <= now)
+def is_retired(slot: int | None, retires_at: datetime | None, now: datetime) -> bool:
+    """Tell whether a secret has ended; one that waits for the first use of another has not."""
+    return slot is None or (retires_at is not None and retires_at <= now)
+
+
+def ends_at(retires_at: datetime | None, expires_at: datetime | None) -> datetime | None:
+    """Return when a secret stops to work: with its own end or its key's; None is never."""
+    return min((end for end in (retires_at, expires_at) if end is not None), default=None)
 
 
 def _address_allowed(allowed: object, address: Address | None) -> bool:

@@ -290,7 +290,8 @@ def test_key_whose_previous_secret_is_in_its_grace_as_json(issued, as_user):
     unused = as_user.get(url(issued)).json()["previous_secret"]
     APIKeySecretTotals.objects.create(
         secret=previous,
-        requests=5,
+        requests=7,
+        in_grace=5,
         last_used_at=datetime(2026, 11, 21, tzinfo=UTC),
         last_used_ip="192.0.2.7",
     )

@@ -40,6 +40,7 @@ ROUTES = 10
 START_LENGTHS = {"hour": 16, "day": 10, "month": 7}
 PRUNED = {
     "keys": "keys deleted more than {0.DELETED_DAYS} days ago",
+    "secrets": "secrets retired more than {0.RETIRED_DAYS} days ago",
     "counters": "counters of keys that are gone",
     "usage": "rows of usage older than {0.USAGE_DAYS} days",
     "hours": "rows of usage by the hour older than {0.USAGE_HOURLY_DAYS} days, rolled into days",
@@ -52,13 +53,19 @@ class Command(BaseCommand):
     """Exit code 0; 1 for an action that was refused or failed; 2 for wrong usage."""
 
     help = (
-        "Create, list, show, revoke and delete API keys; show, flush and prune their usage; "
-        "count peppers; print the pattern."
+        "Create, list, show, rotate, revoke and delete API keys; show, flush and prune their "
+        "usage; count peppers; print the pattern."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
         actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
 
+        self._add_keys(actions)
+        self._add_upkeep(actions)
+        for action in actions.choices.values():
+            action.add_argument("--json", action="store_true", help="One JSON text on stdout.")
+
+    def _add_keys(self, actions: Any) -> None:
         create = actions.add_parser("create", help="Make a key; its secret goes to stdout, once.")
         create.add_argument("--name", default="", help="What the key is for.")
         create.add_argument("--owner", help="Whom it acts for; without: the project itself.")
@@ -94,11 +101,42 @@ class Command(BaseCommand):
         )
         revoke.set_defaults(run=self._revoke)
 
+        rotate = actions.add_parser(
+            "rotate", help="Give a key a new secret, which goes to stdout, once."
+        )
+        rotate.add_argument("key", metavar="KEY", help="Its id or public id.")
+        rotate.add_argument(
+            "--grace-seconds",
+            type=int,
+            metavar="N",
+            help="How long the secret before lives on: 0 to 2592000. Default: a day.",
+        )
+        rotate.add_argument(
+            "--starts",
+            choices=("now", "first_use"),
+            default="now",
+            help="When that begins: now, or when the new secret is first used.",
+        )
+        rotate.add_argument(
+            "--compromised", action="store_true", help="Every earlier secret ends at once."
+        )
+        rotate.add_argument(
+            "--current", metavar="PUBLIC_ID", help="Refuse where the current secret is another."
+        )
+        rotate.add_argument("--reason", default="")
+        rotate.set_defaults(run=self._rotate)
+
+        retire = actions.add_parser("retire", help="End the previous secret of a key now.")
+        retire.add_argument("key", metavar="KEY", help="Its id or public id.")
+        retire.add_argument("--reason", default="")
+        retire.set_defaults(run=self._retire)
+
         delete = actions.add_parser("delete", help="Revoke a key and take it out of every list.")
         delete.add_argument("key", metavar="KEY", help="Its id or public id.")
         delete.add_argument("--reason", default="")
         delete.set_defaults(run=self._delete)
 
+    def _add_upkeep(self, actions: Any) -> None:
         usage = actions.add_parser("usage", help="Show what a key was used for.")
         usage.add_argument("key", metavar="KEY", help="Its id or public id.")
         usage.add_argument(
@@ -119,9 +157,6 @@ class Command(BaseCommand):
 
         pattern = actions.add_parser("pattern", help="Print a regular expression for scanners.")
         pattern.set_defaults(run=self._pattern)
-
-        for action in actions.choices.values():
-            action.add_argument("--json", action="store_true", help="One JSON text on stdout.")
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
@@ -189,6 +224,38 @@ class Command(BaseCommand):
             self._print_json(facts)
             return
         self._say(f"Revoked {facts['id']} ({facts['masked']}) {facts['name']}")
+
+    def _rotate(self, options: dict[str, Any]) -> None:
+        issued = services.rotate_key(
+            key=_key(options["key"]),
+            actor=ACTOR,
+            grace_seconds=options["grace_seconds"],
+            starts=options["starts"],
+            compromised=options["compromised"],
+            current=options["current"],
+            reason=options["reason"],
+        )
+        facts = key_as_dict(issued.key, timezone.now())
+        if options["json"]:
+            self._print_json({**facts, "secret": issued.secret})
+            return
+        self._say(f"Rotated {facts['id']} ({facts['masked']}) {facts['name']}")
+        if previous := facts["previous_secret"]:
+            until = previous["valid_until"] or "the new one is used, and then for its grace"
+            self._say(f"The secret before, {previous['masked']}, works until {until}.")
+        else:
+            self._say("Every earlier secret has ended.")
+        self._say("The new secret is shown this once:")
+        self.stdout.write(issued.secret)
+
+    def _retire(self, options: dict[str, Any]) -> None:
+        key = _key(options["key"])
+        services.retire_secret(key=key, actor=ACTOR, reason=options["reason"])
+        facts = key_as_dict(_key(options["key"]), timezone.now())
+        if options["json"]:
+            self._print_json(facts)
+            return
+        self._say(f"Retired the previous secret of {facts['id']} ({facts['masked']})")
 
     def _delete(self, options: dict[str, Any]) -> None:
         key = _key(options["key"])
