@@ -587,6 +587,7 @@ def test_prune_says_what_it_was(settings):
     assert err.splitlines() == [
         "Pruned:",
         "           0  keys deleted more than 90 days ago",
+        "           0  secrets retired more than 365 days ago",
         "           0  counters of keys that are gone",
         "           0  rows of usage older than 730 days",
         "           3  rows of usage by the hour older than 14 days, rolled into days",

@@ -14,11 +14,11 @@ from tests.example_project.factories import MembershipFactory
 from tests.factories import APIKeySecretFactory
 
 # Keys of Acme are called for: by its Owner, Admin and Member, by the Owner of Globex, by
-# nobody, and by keys of Acme with no scopes, apikeys:read, apikeys:write, self:revoke, and
-# by the secret in its grace of a key with apikeys:read and apikeys:write.
+# nobody, and by keys of Acme with no scopes, apikeys:read, apikeys:write, self:…, and by
+# the secret in its grace of a key with apikeys:read and apikeys:write.
 CALLERS = (
     *("Owner", "Admin", "Member", "another organisation's Owner", "nobody"),
-    *("a key without scopes", "apikeys:read", "apikeys:write", "self:revoke", "a grace secret"),
+    *("a key without scopes", "apikeys:read", "apikeys:write", "self:…", "a grace secret"),
 )
 # fmt: off
 TABLE = {
@@ -29,6 +29,8 @@ TABLE = {
     "PATCH keys/{id}/":         (200,  403,  403,  404,  401,    403,  403,  200,  403,  403),
     "DELETE keys/{id}/":        (204,  403,  403,  404,  401,    403,  403,  204,  403,  403),
     "POST keys/{id}/revoke/":   (200,  200,  403,  404,  401,    403,  403,  200,  403,  403),
+    "POST keys/{id}/rotate/":   (201,  403,  403,  404,  401,    403,  403,  201,  403,  403),
+    "POST keys/{id}/retire/":   (200,  403,  403,  404,  401,    403,  403,  200,  403,  403),
     "GET keys/{id}/events/":    (200,  200,  200,  404,  401,    403,  200,  403,  403,  200),
     "GET keys/{id}/usage/":     (200,  200,  200,  404,  401,    403,  200,  403,  403,  200),
     "GET events/":              (200,  200,  200,  200,  401,    403,  200,  403,  403,  200),
@@ -36,16 +38,20 @@ TABLE = {
     "GET usage/":               (200,  200,  200,  200,  401,    403,  200,  403,  403,  200),
     "GET scopes/":              (200,  200,  200,  200,  401,    403,  200,  403,  403,  200),
     "GET keys/self/":           (403,  403,  403,  403,  401,    200,  200,  200,  200,  200),
+    "POST keys/self/rotate/":   (403,  403,  403,  403,  401,    403,  403,  403,  201,  403),
     "POST keys/self/revoke/":   (403,  403,  403,  403,  401,    403,  403,  403,  200,  403),
     "OPTIONS keys/":            (200,  200,  200,  200,  401,    200,  200,  200,  200,  200),
     "OPTIONS keys/{id}/":       (200,  200,  200,  200,  401,    200,  200,  200,  200,  200),
     "OPTIONS keys/{id}/revoke/": (200, 200,  200,  200,  401,    200,  200,  200,  200,  200),
+    "OPTIONS keys/{id}/rotate/": (200, 200,  200,  200,  401,    200,  200,  200,  200,  200),
+    "OPTIONS keys/{id}/retire/": (200, 200,  200,  200,  401,    200,  200,  200,  200,  200),
     "OPTIONS keys/{id}/events/": (200, 200,  200,  200,  401,    200,  200,  200,  200,  200),
     "OPTIONS keys/{id}/usage/": (200,  200,  200,  200,  401,    200,  200,  200,  200,  200),
     "OPTIONS events/":          (200,  200,  200,  200,  401,    200,  200,  200,  200,  200),
     "OPTIONS usage/":           (200,  200,  200,  200,  401,    200,  200,  200,  200,  200),
     "OPTIONS scopes/":          (200,  200,  200,  200,  401,    200,  200,  200,  200,  200),
     "OPTIONS keys/self/":       (403,  403,  403,  403,  401,    200,  200,  200,  200,  200),
+    "OPTIONS keys/self/rotate/": (403, 403,  403,  403,  401,    200,  200,  200,  200,  200),
     "OPTIONS keys/self/revoke/": (403, 403,  403,  403,  401,    200,  200,  200,  200,  200),
 }
 # fmt: on
@@ -54,6 +60,9 @@ CHANGES = {
     "PATCH keys/{id}/": "updated",
     "DELETE keys/{id}/": "deleted",
     "POST keys/{id}/revoke/": "revoked",
+    "POST keys/{id}/rotate/": "rotated",
+    "POST keys/{id}/retire/": "retired",
+    "POST keys/self/rotate/": "rotated",
     "POST keys/self/revoke/": "revoked",
 }
 CELLS = [
@@ -73,8 +82,10 @@ class Caller(NamedTuple):
 
 @pytest.fixture
 def target(issue):
-    """The key that is called for; it may do nothing, so that it lies within every other."""
-    return issue(name="the target").key
+    """The key that is called for, with two secrets; it lies within every other."""
+    key = issue(name="the target").key
+    APIKeySecretFactory(key=key, slot=1, retires_at=timezone.now() + timedelta(days=1))
+    return key
 
 
 @pytest.fixture
@@ -106,7 +117,7 @@ def caller_named(acme, globex, issue):
         "a key without scopes": program,
         "apikeys:read": lambda: program("apikeys:read"),
         "apikeys:write": lambda: program("apikeys:write"),
-        "self:revoke": lambda: program("self:revoke"),
+        "self:…": lambda: program("self:rotate", "self:revoke"),
         "a grace secret": lambda: program("apikeys:read", "apikeys:write", in_grace=True),
     }
     return lambda name: makers[name]()
