@@ -154,9 +154,12 @@ def mark_first_use(secret_id: int, now: datetime, *, begins_grace_in: UUID | Non
         _begin_grace(begins_grace_in, secret_id, now)
         return
     unused = APIKeySecret.objects.filter(pk=secret_id, first_used_at=None)
-    if _others_must_not_wait():
+    connection = transaction.get_connection(router.db_for_write(APIKeySecret))
+    if connection.in_atomic_block and connection.features.has_select_for_update_skip_locked:
+        # Under ATOMIC_REQUESTS the row stays locked until the view has answered: another
+        # request with the same secret must not wait for that, and leaves it to this one.
         free: Any = unused.select_for_update(skip_locked=True).values("pk")
-        if transaction.get_connection(unused.db).vendor == "mysql":
+        if connection.vendor == "mysql":
             # Asked first: the UPDATE of MariaDB waits for what its subquery skips.
             free = [row["pk"] for row in free]
         unused = APIKeySecret.objects.filter(pk__in=free)
@@ -264,24 +267,18 @@ def _move(secret: APIKeySecret, *, slot: int | None, retires_at: datetime | None
 
 
 def _begin_grace(key_id: UUID, secret_id: int, now: datetime) -> None:
+    alias = router.db_for_write(APIKeySecret)
     with in_transaction():
-        rows = APIKeySecret.objects.filter(key_id=key_id, slot__isnull=False).order_by("pk")
-        found = {
-            row.pk: row for row in rows.select_for_update(skip_locked=_others_must_not_wait())
-        }
-        current = found.get(secret_id)
-        # Replaced, or another request has noted it, or is about to.
+        rows = APIKeySecret.objects.using(alias).filter(key_id=key_id, slot__isnull=False)
+        # Whoever has them locked notes it, or replaces or retires one of them; if that comes
+        # to nothing, the next use notes it.
+        skips = transaction.get_connection(alias).features.has_select_for_update_skip_locked
+        locked_rows = rows.order_by("pk").select_for_update(skip_locked=skips)
+        current = {row.pk: row for row in locked_rows}.get(secret_id)
         if current is None or current.slot != CURRENT or current.first_used_at is not None:
             return
-        expires_at = APIKey.objects.values_list("expires_at", flat=True).get(pk=key_id)
+        keys = APIKey.objects.using(alias).filter(pk=key_id)
+        expires_at = keys.values_list("expires_at", flat=True).first()
         end = ends_at(now + timedelta(seconds=current.grace_seconds or 0), expires_at)
         rows.filter(slot=PREVIOUS, retires_at=None).update(retires_at=end)
         rows.filter(pk=secret_id, first_used_at=None).update(first_used_at=now)
-
-
-def _others_must_not_wait() -> bool:
-    # Under ATOMIC_REQUESTS a row stays locked until the view has answered: another request
-    # with the same secret must not wait for that, and leaves it to this one.
-    connection = transaction.get_connection(router.db_for_write(APIKeySecret))
-    skips: bool = connection.features.has_select_for_update_skip_locked
-    return connection.in_atomic_block and skips
