@@ -54,7 +54,7 @@ def check_policy(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
         problem = f"{type(policy).__name__} is for keys of users, and APIKEYS_OWNER_MODEL is not."
     else:
         try:
-            str(owner_model._base_manager.values("pk", *policy.owner_fields).query)
+            str(owner_model._base_manager.values("pk", *policy.columns()).query)
         except FieldError as error:
             problem = f"owner_fields of {type(policy).__name__}: {error}"
     if not problem:

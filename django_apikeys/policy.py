@@ -7,6 +7,7 @@ it for a person, ``verification`` for a request.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from django.apps import apps
@@ -32,8 +33,14 @@ class Policy(Protocol):
     """What the host decides. One object, made without arguments, kept for the process."""
 
     owner_fields: Sequence[str]
-    """Columns of the owner that a request needs; they come in its one SELECT, and are
-    handed to ``is_active``, ``plan``, ``plan_limits`` and ``basic_usernames`` as a dict."""
+    """Columns of the owner that methods of yours look at."""
+
+    def columns(self) -> Sequence[str]:
+        """Return the columns of the owner that a request needs.
+
+        They come in its one SELECT, and are handed to ``is_active``, ``plan``,
+        ``plan_limits`` and ``basic_usernames`` as a dict.
+        """
 
     def owners(self, person: Person, action: Action) -> QuerySet[Any]:
         """Return the owners for whose keys *person* may do *action*.
@@ -85,6 +92,9 @@ class BasePolicy:
         """The model that APIKEYS_OWNER_MODEL names."""
         return apps.get_model(conf.OWNER_MODEL)
 
+    def columns(self) -> Sequence[str]:
+        return self.owner_fields
+
     def owners(self, person: Person, action: Action) -> QuerySet[Any]:
         return self.owner_model._default_manager.none()
 
@@ -120,15 +130,15 @@ class BasePolicy:
 
 
 class UserPolicy(BasePolicy):
-    """Keys belong to users, and each active user manages their own."""
+    """Keys belong to users, and each active user manages their own.
 
-    @property
-    def owner_fields(self) -> Sequence[str]:  # type: ignore[override]  # read, never set
-        """The user name, the e-mail address and ``is_active``, as far as the model has them."""
-        user_model = get_user_model()
-        names = {user_model.USERNAME_FIELD, user_model.get_email_field_name(), "is_active"}
-        columns = {field.name for field in user_model._meta.concrete_fields}
-        return sorted(names & columns)
+    A subclass names in ``owner_fields`` what it looks at itself, and no more: the columns of
+    this class are read whatever that says.
+    """
+
+    def columns(self) -> Sequence[str]:
+        """Return the subclass's own, the user names, and ``is_active`` where there is one."""
+        return sorted({*self.owner_fields, *_user_names(), *_activity()})
 
     def owners(self, person: Person, action: Action) -> QuerySet[Any]:
         users = get_user_model()._default_manager
@@ -137,10 +147,11 @@ class UserPolicy(BasePolicy):
         return users.filter(pk=person.pk)
 
     def is_active(self, owner: Mapping[str, Any]) -> bool:
-        return bool(owner.get("is_active", True))
+        # Not owner.get(): of a column that was not read nobody knows that it is true.
+        return all(owner[name] for name in _activity())
 
     def basic_usernames(self, owner: Mapping[str, Any]) -> Collection[str]:
-        return [str(text) for name, text in owner.items() if name != "is_active" and text]
+        return [str(owner[name]) for name in _user_names() if owner.get(name)]
 
     def find_owner(self, text: str) -> AbstractBaseUser:
         users = get_user_model()._default_manager
@@ -152,3 +163,18 @@ class UserPolicy(BasePolicy):
 
     def owner_name(self, owner: Any) -> str:
         return str(owner.get_username())
+
+
+def _user_names() -> Collection[str]:
+    user_model = get_user_model()
+    return _columns_of(user_model, user_model.USERNAME_FIELD, user_model.get_email_field_name())
+
+
+def _activity() -> Collection[str]:
+    return _columns_of(get_user_model(), "is_active")
+
+
+@lru_cache(maxsize=8)
+def _columns_of(model: type[Model], *names: str) -> Collection[str]:
+    """Return those of *names* that *model* stores: not each user model has them all."""
+    return sorted({field.name for field in model._meta.concrete_fields}.intersection(names))

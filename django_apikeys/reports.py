@@ -205,7 +205,7 @@ def _by_address(key: APIKey, span: tuple[datetime, datetime]) -> list[dict[str, 
 def _plan(owner: Any) -> tuple[str | None, Mapping[str, Any]]:
     if owner is None:
         return None, {}
-    fields: Sequence[str] = conf.policy.owner_fields
+    fields: Sequence[str] = conf.policy.columns()
     # As a request asks for them, which may be columns of other tables.
     model = apps.get_model(conf.OWNER_MODEL)
     rows = model._base_manager.using(router.db_for_write(model)).filter(pk=owner.pk)

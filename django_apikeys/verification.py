@@ -153,7 +153,7 @@ def _verify(
 
 
 def _look_up(public_id: str) -> Mapping[str, Any] | None:
-    columns = [*_COLUMNS, *(_OWNER + name for name in conf.policy.owner_fields)]
+    columns = [*_COLUMNS, *(_OWNER + name for name in conf.policy.columns())]
     # The primary, not a replica that may lag: a revoke holds from the next request on.
     secrets = APIKeySecret.objects.using(router.db_for_write(APIKeySecret))
     try:

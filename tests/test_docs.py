@@ -16,7 +16,7 @@ from django_apikeys.conf import Configuration
 from django_apikeys.drf.permissions import HasScope
 from django_apikeys.keys.restrictions import Refusal
 from django_apikeys.models import APIKey
-from django_apikeys.policy import BasePolicy
+from django_apikeys.policy import BasePolicy, UserPolicy
 from tests.documents import ROOT, blocks, curl
 from tests.factories import UserFactory
 
@@ -40,6 +40,7 @@ def test_each_python_snippet_runs(text, monkeypatch):
         "APIView": APIView,
         "ModelViewSet": ModelViewSet,
         "BasePolicy": BasePolicy,
+        "UserPolicy": UserPolicy,
         "HasScope": HasScope,
         "api_view": api_view,
         "permission_classes": permission_classes,

@@ -1,10 +1,15 @@
 """Who may do what, by default."""
 
+from base64 import b64encode
+
 import pytest
 from django.contrib.auth.models import AnonymousUser
 from django.core.exceptions import ObjectDoesNotExist
 
+from django_apikeys.exceptions import KeyRefused, WrongSecret
 from django_apikeys.policy import BasePolicy, UserPolicy
+from django_apikeys.verification import verify
+from tests.conftest import bearer
 from tests.factories import UserFactory
 
 ACTIONS = ["see", "create", "change", "rotate", "revoke", "reveal", "delete"]
@@ -67,13 +72,60 @@ def test_nobody_is_found_by(user, text):
 
 
 def test_the_columns_of_a_request_are_those_that_the_model_has():
-    assert UserPolicy().owner_fields == ["email", "is_active", "username"]
+    assert UserPolicy().columns() == ["email", "is_active", "username"]
 
 
 def test_user_name_and_email_stand_beside_a_secret():
     owner = {"email": "ann@example.com", "is_active": True, "username": "ann"}
 
     assert set(UserPolicy().basic_usernames(owner)) == {"ann", "ann@example.com"}
+
+
+class PlanOfUser(UserPolicy):
+    """A plan in a column of the user, as somebody writes it who thinks of nothing else."""
+
+    owner_fields = ("last_name",)
+
+    def plan(self, owner):
+        return owner["last_name"]
+
+
+@pytest.fixture
+def of_user(settings, user):
+    settings.APIKEYS_POLICY = f"{__name__}.PlanOfUser"
+    user.last_name = "pro"
+    user.save()
+
+
+@pytest.mark.usefixtures("of_user")
+def test_a_subclass_that_reads_a_column_of_its_own_reads_it_beside_the_others(issued, rf):
+    grant = verify(rf.get("/", headers=bearer(issued.secret)))
+
+    assert grant.plan == "pro"
+
+
+@pytest.mark.usefixtures("of_user")
+def test_a_subclass_that_reads_a_column_of_its_own_lets_nobody_in_who_is_inactive(
+    issued, user, rf
+):
+    user.is_active = False
+    user.save()
+
+    with pytest.raises(KeyRefused) as caught:
+        verify(rf.get("/", headers=bearer(issued.secret)))
+
+    assert caught.value.code == "inactive_owner"
+
+
+@pytest.mark.usefixtures("of_user")
+def test_a_column_of_a_subclass_is_no_user_name(issued, rf):
+    def basic(name):
+        text = b64encode(f"{name}:{issued.secret}".encode()).decode()
+        return rf.get("/", headers={"Authorization": f"Basic {text}"})
+
+    assert verify(basic("ann"))
+    with pytest.raises(WrongSecret):
+        verify(basic("pro"))
 
 
 def test_an_empty_email_is_no_user_name():
