@@ -12,7 +12,7 @@ from django.utils import timezone
 from django_apikeys import limits, reports
 from django_apikeys.exceptions import InvalidInput
 from django_apikeys.models import APIKeyUsage, OwnerQuota
-from django_apikeys.policy import UserPolicy
+from django_apikeys.policy import BasePolicy, UserPolicy
 from tests.factories import APIKeyFactory, UserFactory
 from tests.traffic import used, utc
 
@@ -524,10 +524,8 @@ def test_policy_without_columns_is_asked_with_none(user, settings):
     assert reports.account(user, datetime.now(UTC))["plan"] == "of all"
 
 
-class Columnless(UserPolicy):
+class Columnless(BasePolicy):
     """Asks for nothing of an owner."""
-
-    owner_fields = ()
 
     def plan(self, owner):
         return "of all" if owner == {} else "wrong"
