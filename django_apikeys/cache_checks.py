@@ -18,14 +18,17 @@ from django_apikeys.conf import conf
 from django_apikeys.limits import RatelimitLimiter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Iterable, Mapping
 
+# The package django-redis, known by name: it need not be there.
+_DJANGO_REDIS = "django_redis.cache.RedisCache"
 # How each backend calls what ends a wait for the network, and its unit in seconds.
-_TIMEOUTS: tuple[tuple[type, Mapping[str, float]], ...] = (
+_TIMEOUTS: tuple[tuple[type | str, Mapping[str, float]], ...] = (
     (RedisCache, {"socket_timeout": 1, "socket_connect_timeout": 1}),
     (PyMemcacheCache, {"timeout": 1, "connect_timeout": 1}),
     # libmemcached: milliseconds and microseconds.
     (PyLibMCCache, {"connect_timeout": 1e-3, "receive_timeout": 1e-6, "send_timeout": 1e-6}),
+    (_DJANGO_REDIS, {"SOCKET_TIMEOUT": 1, "SOCKET_CONNECT_TIMEOUT": 1}),
 )
 _QUESTION_SECONDS = 0.5
 
@@ -74,6 +77,13 @@ def _switched_off() -> Iterable[CheckMessage]:
         )
 
 
+def _is(backend: type, base: type | str) -> bool:
+    """Tell whether *backend* is *base*, a class or its dotted path, or derived from it."""
+    if isinstance(base, type):
+        return issubclass(backend, base)
+    return base in (f"{class_.__module__}.{class_.__qualname__}" for class_ in backend.__mro__)
+
+
 def _unshared(alias: str, backend: type) -> Iterable[CheckMessage]:
     if issubclass(backend, (LocMemCache, DummyCache)):
         yield Warning(
@@ -88,7 +98,7 @@ def _unshared(alias: str, backend: type) -> Iterable[CheckMessage]:
 
 
 def _slow(alias: str, backend: type, config: Mapping[str, Any]) -> Iterable[CheckMessage]:
-    units = next((units for base, units in _TIMEOUTS if issubclass(backend, base)), {})
+    units = next((units for base, units in _TIMEOUTS if _is(backend, base)), {})
     try:
         longest = conf.CACHE_TIMEOUT
     except ImproperlyConfigured:
@@ -100,21 +110,28 @@ def _slow(alias: str, backend: type, config: Mapping[str, Any]) -> Iterable[Chec
             f"APIKEYS_CACHE_TIMEOUT: {' and '.join(bad)} in its OPTIONS is missing or longer.",
             hint=(
                 "Set them, in the backend's own unit: for Redis OPTIONS = "
-                '{"socket_timeout": 0.1, "socket_connect_timeout": 0.1}.'
+                '{"socket_timeout": 0.1, "socket_connect_timeout": 0.1}, for django-redis the '
+                "same in capitals."
             ),
             id="django_apikeys.W013",
         )
 
 
 def _options(config: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return what a cache is made with: in a URL, among OPTIONS, among pylibmc's behaviors."""
+    """Return what a cache is made with: among OPTIONS, pylibmc's behaviors, in a URL.
+
+    What django-redis hands to redis-py by other ways stands in capitals beside it.
+    """
     location = config.get("LOCATION", "")
     urls = location if isinstance(location, (list, tuple)) else str(location).split(",")
-    options: dict[str, Any] = {}
+    in_urls: dict[str, Any] = {}
     for url in urls:
-        options |= {name: values[0] for name, values in parse_qs(urlsplit(str(url)).query).items()}
-    options |= config.get("OPTIONS", {})
-    return {**options, **options.get("behaviors", {})}
+        in_urls |= {name: values[0] for name, values in parse_qs(urlsplit(str(url)).query).items()}
+    options = config.get("OPTIONS", {})
+    # redis-py takes what a URL says before anything else.
+    handed = {**options.get("CONNECTION_POOL_KWARGS", {}), **in_urls}
+    in_capitals = {name.upper(): value for name, value in handed.items()}
+    return {**options, **options.get("behaviors", {}), **in_urls, **in_capitals}
 
 
 def _ends(options: Mapping[str, Any], name: str, unit: float, longest: float) -> bool:
@@ -125,7 +142,7 @@ def _ends(options: Mapping[str, Any], name: str, unit: float, longest: float) ->
 
 
 def _evicting(alias: str, backend: type, config: Mapping[str, Any]) -> Iterable[CheckMessage]:
-    if not issubclass(backend, RedisCache):
+    if not _is(backend, RedisCache) and not _is(backend, _DJANGO_REDIS):
         return
     try:
         memory = _memory(backend, config)
@@ -141,9 +158,13 @@ def _evicting(alias: str, backend: type, config: Mapping[str, Any]) -> Iterable[
         )
 
 
-def _memory(backend: Callable[..., Any], config: Mapping[str, Any]) -> Mapping[str, Any]:
+def _memory(backend: type, config: Mapping[str, Any]) -> Mapping[str, Any]:
+    options = config.get("OPTIONS", {})
+    if not _is(backend, RedisCache):
+        # Not by the backend: django-redis keeps its pools, and these have our timeouts.
+        backend, options = RedisCache, _options_of_redis(options)
     options = {
-        **config.get("OPTIONS", {}),
+        **options,
         "socket_timeout": _QUESTION_SECONDS,
         "socket_connect_timeout": _QUESTION_SECONDS,
     }
@@ -153,3 +174,9 @@ def _memory(backend: Callable[..., Any], config: Mapping[str, Any]) -> Mapping[s
         return memory
     finally:
         client.connection_pool.disconnect()
+
+
+def _options_of_redis(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what Django's RedisCache takes of the OPTIONS of django-redis."""
+    password = {"password": options["PASSWORD"]} if options.get("PASSWORD") else {}
+    return {**password, **options.get("CONNECTION_POOL_KWARGS", {})}

@@ -22,7 +22,7 @@ from django_apikeys.policy import UserPolicy
 
 
 def check_settings(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
-    """E001, E004, W001, W005, W010 to W012: what is wrong with the settings themselves."""
+    """E001, E004, E006, W001, W005, W010 to W012: what is wrong with the settings themselves."""
     findings: list[CheckMessage] = []
     for name, attribute in vars(Configuration).items():
         if not isinstance(attribute, property):
@@ -39,7 +39,7 @@ def check_settings(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     usable = [_undeclared_views, _wildcard_proxies, _missing_middleware, limit_findings]
     for find in () if findings else usable:
         findings += find()
-    return findings + _unknown_settings()
+    return findings + _naive_moments() + _unknown_settings()
 
 
 def check_policy(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
@@ -90,6 +90,20 @@ def _wildcard_proxies() -> list[CheckMessage]:
             f"APIKEYS_TRUSTED_PROXIES trusts everybody: {', '.join(wildcards)}.",
             hint="Name the networks of your proxies: else any client can forge its address.",
             id="django_apikeys.E004",
+        )
+    ]
+
+
+def _naive_moments() -> list[CheckMessage]:
+    if settings.USE_TZ:
+        return []
+    return [
+        Error(
+            "USE_TZ is off, and API keys need moments with a time zone.",
+            hint=(
+                "Set USE_TZ = True: without it months of quotas, hours of usage and expiries fail."
+            ),
+            id="django_apikeys.E006",
         )
     ]
 
@@ -150,7 +164,7 @@ def _derived_pepper() -> list[CheckMessage]:
 
 
 def check_views(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
-    """E002, W003, W004, W007, W008, W015: see ``drf.checks``, loaded where DRF is installed."""
+    """E002, W003, W004, W007, W008, W015, W016: ``drf.checks``, loaded where DRF is installed."""
     if not apps.is_installed("rest_framework"):
         return []
     from django_apikeys.drf.checks import view_findings  # noqa: PLC0415 - as said

@@ -1,7 +1,7 @@
 """The rows: one key, its secrets, its events, and counters in tables of their own.
 
-Querysets here only read. Rows are written by ``services`` and ``usage``, so that
-every change has its Event.
+Querysets here only read. Rows are written by ``services``, so that every change has its
+Event, and counters by ``flushing``.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn
 from django.conf import settings
 from django.db import connections, models, router
 from django.db.models import Count, Min, Q, Value
-from django.db.models.functions import Cast, Collate, Concat, Left, Length, Substr
+from django.db.models.functions import Cast, Concat, Left, Length, Substr
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
@@ -42,7 +42,7 @@ EVENT_TYPES = (
 )
 
 
-class PublicIdField(models.CharField):  # type: ignore[type-arg]  # generic for the checker alone
+class ExactCharField(models.CharField):  # type: ignore[type-arg]  # generic for the checker alone
     """Text that differs by case, also where the database's default does not."""
 
     def db_parameters(self, connection: BaseDatabaseWrapper) -> Any:
@@ -242,8 +242,8 @@ class APIKeySecret(models.Model):
     id = models.BigAutoField(primary_key=True)
     key = models.ForeignKey(APIKey, on_delete=models.CASCADE, related_name="secrets")
     prefix = models.CharField(max_length=16, blank=True)
-    public_id = PublicIdField(max_length=64, unique=True)
-    last_four = PublicIdField(max_length=4)
+    public_id = ExactCharField(max_length=64, unique=True)
+    last_four = ExactCharField(max_length=4)
     digest = models.CharField(max_length=255)
     slot = models.PositiveSmallIntegerField(null=True, default=CURRENT)
     created_at = models.DateTimeField(default=timezone.now)
@@ -334,11 +334,7 @@ def _pk_as_text(model: type[models.Model], connection: BaseDatabaseWrapper) -> A
         # There it is 32 digits; a cast alone would never equal the text with dashes.
         parts = [Substr("pk", start, length) for start, length in _UUID_PARTS]
         return Concat(*[piece for part in parts for piece in (Value("-"), part)][1:])
-    text = Cast("pk", models.CharField(max_length=255))
-    if connection.vendor == "mysql" and isinstance(field, models.CharField):
-        # Owners may differ by case alone, which owner_id does not tell apart by itself.
-        return Collate(text, "utf8mb4_bin")
-    return text
+    return Cast("pk", models.CharField(max_length=255))
 
 
 # Where the five groups of a UUID begin in its 32 digits, and how long they are.
@@ -358,7 +354,7 @@ class APIKeyEvent(models.Model):
     key_id = models.UUIDField(null=True)  # null: of an owner alone
     key_name = models.CharField(max_length=100, blank=True)
     key_masked = models.CharField(max_length=100, blank=True)
-    owner_id = models.CharField(max_length=255, blank=True)
+    owner_id = ExactCharField(max_length=255, blank=True)
     owner_name = models.CharField(max_length=255, blank=True)
     actor_kind = models.CharField(max_length=8)
     actor_id = models.CharField(max_length=255, blank=True)
@@ -452,7 +448,7 @@ class APIKeyUsage(models.Model):
     key_id = models.UUIDField()
     starts_at = models.DateTimeField()
     hours = models.PositiveSmallIntegerField(default=1)
-    route = models.CharField(max_length=200)
+    route = ExactCharField(max_length=200)
     method = models.CharField(max_length=8)
     outcome = models.CharField(max_length=8)
     requests = models.BigIntegerField(default=0)
@@ -497,7 +493,7 @@ class OwnerQuota(models.Model):
     """Units that an owner has used of a calendar month, over all keys."""
 
     id = models.BigAutoField(primary_key=True)
-    owner_id = models.CharField(max_length=255)
+    owner_id = ExactCharField(max_length=255)
     month = models.DateField()
     units = models.BigIntegerField(default=0)
 

@@ -7,9 +7,9 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Literal
 
 from django_apikeys import logs
+from django_apikeys.batches import OTHER, Hit
 from django_apikeys.conf import conf
 from django_apikeys.keys import networks
-from django_apikeys.usage import OTHER, Hit
 
 if TYPE_CHECKING:
     import uuid
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
     from django.http import HttpRequest
 
+    from django_apikeys.batches import Outcome
     from django_apikeys.keys.grants import Grant
     from django_apikeys.keys.networks import Address
-    from django_apikeys.usage import Outcome
 
 _METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
 _ROUTE_LENGTH = 200

@@ -15,7 +15,7 @@ from django.db import router
 from django.db.models import Q, Sum
 from django.utils.translation import gettext_lazy as _
 
-from django_apikeys import limits
+from django_apikeys import limits, quotas
 from django_apikeys.conf import conf
 from django_apikeys.exceptions import InvalidInput
 from django_apikeys.models import APIKey, APIKeyAddress, APIKeyUsage
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from django.db.models import QuerySet
 
-    from django_apikeys.limits import Month
+    from django_apikeys.quotas import Month
 
 Granularity = Literal["hour", "day", "month"]
 GRANULARITIES: tuple[Granularity, ...] = get_args(Granularity)
@@ -84,8 +84,8 @@ def account(owner: Any, now: datetime) -> dict[str, Any]:
     """
     plan, plan_limits = _plan(owner)
     quota = plan_limits.get("quota")
-    month = limits.month_of(now, "" if owner is None else str(owner.pk))
-    used = _requests(owner, month) if quota is None else limits.units_used(month)
+    month = quotas.month_of(now, "" if owner is None else str(owner.pk))
+    used = _requests(owner, month) if quota is None else quotas.units_used(month)
     return {
         "used": used,
         "total": quota,
@@ -115,7 +115,10 @@ def _buckets(
         raise InvalidInput({"from": [_("This lies in the future.")]})
     if begin >= end:
         raise InvalidInput({"to": [_("This must lie after from.")]})
-    start = _floor(begin, granularity)
+    try:
+        start = _floor(begin, granularity)
+    except OverflowError as error:  # of another zone: in UTC it lies before the year 1
+        raise InvalidInput({"from": [_("This is too long ago.")]}) from error
     for _number in range(MOST_BUCKETS):
         yield start
         start = _next(start, granularity)

@@ -35,7 +35,7 @@ REVERSED = 3  # one of so many rounds has somebody who locks in the opposite ord
 
 def batch_of(rng):
     """Return a batch over the keys, and what it holds, in the words of ``stored``."""
-    from django_apikeys.usage import Batch, Hit
+    from django_apikeys.batches import Batch, Hit
 
     batch, held = Batch(), Counter()
     for _ in range(40):
@@ -92,7 +92,7 @@ def flusher(batch, fate, cut_off, rng):
     """Apply *batch* in this process, which *fate* may end."""
     from django.db import OperationalError, connection
 
-    from django_apikeys import usage
+    from django_apikeys import flushing
 
     def die():
         os.kill(os.getpid(), signal.SIGKILL)
@@ -126,7 +126,7 @@ def flusher(batch, fate, cut_off, rng):
     with connection.execute_wrapper(step):
         while True:
             with suppress(OperationalError):
-                usage.apply(batch)
+                flushing.apply(batch)
                 return
 
 

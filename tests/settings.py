@@ -54,6 +54,7 @@ REST_FRAMEWORK = {
         "rest_framework.authentication.SessionAuthentication",
     ],
     "DEFAULT_PERMISSION_CLASSES": ["django_apikeys.drf.permissions.HasScope"],
+    "DEFAULT_THROTTLE_CLASSES": ["django_apikeys.drf.throttling.APIKeyThrottle"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "TEST_REQUEST_DEFAULT_FORMAT": "json",
 }

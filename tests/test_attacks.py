@@ -29,7 +29,7 @@ LIMITS = {
 WITHIN = {
     "scopes": ["jobs:read"],
     "allowed_ips": ["127.0.0.1"],
-    "rate_limit": "1/s",
+    "rate_limit": "30/m",
     "expires_at": "2090-01-01T00:00:00Z",
 }
 

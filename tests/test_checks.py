@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import Group, User
+from django.core.cache.backends.base import BaseCache
 from django.core.cache.backends.locmem import LocMemCache
 from django.core.cache.backends.redis import RedisCache
 from django.core.checks import CheckMessage
@@ -23,13 +24,15 @@ from rest_framework.decorators import (
     api_view,
     authentication_classes,
     permission_classes,
+    throttle_classes,
 )
 from rest_framework.permissions import IsAuthenticated
 from rest_framework.routers import APIRootView, DefaultRouter, SimpleRouter
+from rest_framework.throttling import AnonRateThrottle
 from rest_framework.views import APIView
 from rest_framework.viewsets import ModelViewSet, ReadOnlyModelViewSet, ViewSet
 
-from django_apikeys import services
+from django_apikeys import cache_checks, services
 from django_apikeys.checks import (
     check_deployment,
     check_owner_column,
@@ -58,7 +61,19 @@ PYMEMCACHE = {
     "BACKEND": f"{BACKENDS}.memcached.PyMemcacheCache",
     "OPTIONS": {"timeout": 0.1, "connect_timeout": 0.1},
 }
+DJANGO_REDIS: dict[str, Any] = {"BACKEND": "tests.test_checks.DjangoRedis"}
 urlpatterns: list = []
+
+
+class DjangoRedis(BaseCache):
+    """Stands for the cache of django-redis, by its name."""
+
+    __module__ = "django_redis.cache"
+    __qualname__ = "RedisCache"
+
+
+class OwnDjangoRedis(DjangoRedis):
+    """What a host might derive from it."""
 
 
 class MisspeltPolicy(BasePolicy):
@@ -289,6 +304,13 @@ class TestE003:
             call_command("check", "--tag", "django_apikeys")
 
 
+@pytest.mark.parametrize(("switch", "expected"), [(True, []), (False, ["E006"])])
+def test_e006_moments_without_a_time_zone(settings, switch, expected):
+    settings.USE_TZ = switch
+
+    assert ids(check_settings(None)) == expected
+
+
 class TestW001:
     def test_views_that_declare_nothing_are_open(self, settings):
         settings.APIKEYS_UNDECLARED_VIEWS = "allow"
@@ -510,6 +532,44 @@ class TestW013:
                 id="pylibmc",
             ),
             pytest.param({"BACKEND": f"{BACKENDS}.db.DatabaseCache"}, "", id="database"),
+            pytest.param(
+                {
+                    **REDIS,
+                    "LOCATION": "redis:///?socket_timeout=9",
+                },
+                "socket_timeout",
+                id="in the URL, which redis-py takes first",
+            ),
+            pytest.param(
+                DJANGO_REDIS, "SOCKET_TIMEOUT and SOCKET_CONNECT_TIMEOUT", id="django-redis, none"
+            ),
+            pytest.param(
+                {**DJANGO_REDIS, "BACKEND": "tests.test_checks.OwnDjangoRedis"},
+                "SOCKET_TIMEOUT and SOCKET_CONNECT_TIMEOUT",
+                id="derived from django-redis",
+            ),
+            pytest.param(
+                {
+                    **DJANGO_REDIS,
+                    "OPTIONS": {"SOCKET_TIMEOUT": 0.1, "SOCKET_CONNECT_TIMEOUT": 0.1},
+                },
+                "",
+                id="django-redis",
+            ),
+            pytest.param(
+                {
+                    **DJANGO_REDIS,
+                    "OPTIONS": {
+                        "SOCKET_TIMEOUT": 0.1,
+                        "CONNECTION_POOL_KWARGS": {
+                            "socket_timeout": 9,
+                            "socket_connect_timeout": 0.1,
+                        },
+                    },
+                },
+                "SOCKET_TIMEOUT",
+                id="django-redis, of its pool",
+            ),
         ],
     )
     def test_names_what_is_missing_or_longer(self, settings, cache, names):
@@ -543,6 +603,11 @@ class AnsweringRedis(RedisCache):
     """Answers as it was told, in the place of a server."""
 
     memory: Mapping[str, Any] | None = {}
+    made_with: Mapping[str, Any] = {}
+
+    def __init__(self, server, params):
+        super().__init__(server, params)
+        type(self).made_with = params["OPTIONS"]
 
     @property
     def _cache(self):
@@ -591,6 +656,34 @@ class TestW014:
         assert ids(findings) == expected
         assert all(memory["maxmemory_policy"] in finding.msg for finding in findings)
 
+    def test_of_django_redis(self, settings, monkeypatch):
+        """It is asked by Django's own client, with the password that it is given."""
+        memory = {"maxmemory": 100, "maxmemory_policy": "allkeys-lru"}
+        monkeypatch.setattr(AnsweringRedis, "memory", memory)
+        monkeypatch.setattr(cache_checks, "RedisCache", AnsweringRedis)
+        settings.CACHES = {
+            "default": {
+                **DJANGO_REDIS,
+                "LOCATION": "redis://x",
+                "OPTIONS": {
+                    "PASSWORD": "secret",
+                    "SOCKET_TIMEOUT": 0.1,
+                    "SOCKET_CONNECT_TIMEOUT": 0.1,
+                    "CONNECTION_POOL_KWARGS": {"max_connections": 2},
+                },
+            }
+        }
+
+        findings = check_deployment(None)
+
+        assert ids(findings) == ["W014"]
+        assert AnsweringRedis.made_with == {
+            "password": "secret",
+            "max_connections": 2,
+            "socket_timeout": 0.5,
+            "socket_connect_timeout": 0.5,
+        }
+
 
 class OtherThrottle(APIKeyThrottle):
     """What a host might derive from ours."""
@@ -624,6 +717,106 @@ def test_w015_plans_that_nothing_counts(serve, settings, plans, classes, expecte
 
     assert ids(findings) == expected
     assert not any(finding.is_serious() for finding in findings)
+
+
+@pytest.fixture
+def _no_default_throttle():
+    with override_settings(REST_FRAMEWORK={"DEFAULT_THROTTLE_CLASSES": []}):
+        yield
+
+
+@pytest.mark.usefixtures("_no_default_throttle")
+class TestW015WithoutPlans:
+    """A key may have a rate of its own."""
+
+    def test_where_nothing_counts(self, serve):
+        serve(Unthrottled)
+
+        findings = check_views(None)
+
+        assert ids(findings) == ["W015"]
+
+    def test_not_where_keys_do_not_come(self, serve):
+        serve(NotOurs, plain_view)
+
+        assert check_views(None) == []
+
+    def test_not_where_a_view_counts(self, serve):
+        serve(Throttled)
+
+        assert check_views(None) == []
+
+
+class TestW016:
+    @pytest.mark.parametrize("name", ["Unthrottled", "ThrottledOtherwise", "unthrottled_function"])
+    def test_names_a_view_that_leaves_the_throttle_out(self, serve, name):
+        serve(globals()[name])
+
+        findings = check_views(None)
+
+        assert ids(findings) == ["W016"]
+        assert findings[0].msg == (
+            f"No rate and no quota of a key holds in tests.test_checks.{name}: APIKeyThrottle is "
+            "not in its throttle_classes."
+        )
+        assert "throttle_classes = [APIKeyThrottle, ...]" in findings[0].hint
+        assert not findings[0].is_serious()
+
+    def test_of_what_as_view_was_given(self, serve):
+        serve(DeclaresKnown.as_view(throttle_classes=[]))
+
+        assert ids(check_views(None)) == ["W016"]
+
+    def test_of_a_view_beside_one_that_counts(self, serve):
+        """There is no default, and so it is up to each."""
+        serve(Throttled, Unthrottled)
+
+        with override_settings(REST_FRAMEWORK={"DEFAULT_THROTTLE_CLASSES": []}):
+            findings = check_views(None)
+
+        assert ids(findings) == ["W016"]
+        assert "Unthrottled" in findings[0].msg
+
+    def test_beside_w015_of_a_view_that_the_default_does_not_reach(self, serve, settings):
+        serve(Unthrottled, ThrottledOtherwise)
+        settings.APIKEYS_PLANS = {"free": {"quota": 1}}
+
+        with override_settings(REST_FRAMEWORK={"DEFAULT_THROTTLE_CLASSES": []}):
+            findings = check_views(None)
+
+        assert ids(findings) == ["W015", "W016"]
+        assert "ThrottledOtherwise" in findings[1].msg
+
+    def test_names_a_view_behind_two_urls_once(self, serve):
+        serve(Unthrottled, Unthrottled)
+
+        assert ids(check_views(None)) == ["W016"]
+
+    @pytest.mark.parametrize(
+        "name",
+        [
+            "Throttled",
+            "ThrottledByRequest",
+            "ThrottledByMethod",
+            "UnthrottledAndRefusesKeys",
+            "NotOurs",
+            "DeclaresKnown",
+        ],
+    )
+    def test_not_of(self, serve, name):
+        serve(globals()[name])
+
+        assert check_views(None) == []
+
+    def test_not_of_a_view_that_refuses_every_key_as_it_declares_nothing(self, serve):
+        serve(Ours.as_view(throttle_classes=[]))
+
+        assert ids(check_views(None)) == ["W007"]
+
+    def test_not_of_the_management_api(self, mount):
+        mount(path("", include("django_apikeys.drf.urls")))
+
+        assert check_views(None) == []
 
 
 class Ours(APIView):
@@ -813,6 +1006,41 @@ class FilteredElsewhere(Ours):
 
 def plain_view(request):
     """A view of Django's, without a class."""
+
+
+class Throttled(DeclaresKnown):
+    throttle_classes = [AnonRateThrottle, OtherThrottle]
+
+
+class Unthrottled(DeclaresKnown):
+    throttle_classes = []
+
+
+class ThrottledOtherwise(DeclaresKnown):
+    throttle_classes = [AnonRateThrottle]
+
+
+@api_view(["GET"])
+@authentication_classes([APIKeyAuthentication])
+@permission_classes([HasScope("jobs:read")])  # type: ignore[list-item]  # classes alone
+@throttle_classes([])
+def unthrottled_function(request):
+    """Answer nothing."""
+
+
+class ThrottledByRequest(DeclaresKnown):
+    @property
+    def throttle_classes(self):  # type: ignore[override]
+        """Known when there is a request."""
+
+
+class ThrottledByMethod(Unthrottled):
+    def get_throttles(self):
+        """Know when there is a request."""
+
+
+class UnthrottledAndRefusesKeys(DeclaresNoKeys):
+    throttle_classes = []
 
 
 @pytest.fixture

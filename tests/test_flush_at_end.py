@@ -31,7 +31,7 @@ import django
 django.setup()
 from datetime import UTC, datetime
 from django_apikeys.conf import conf
-from django_apikeys.usage import Hit
+from django_apikeys.batches import Hit
 
 def count(key):
     at = datetime(2026, 5, 1, tzinfo=UTC)

@@ -15,9 +15,10 @@ from datetime import UTC, date, datetime
 import pytest
 from django.db import OperationalError, connection, connections, transaction
 
-from django_apikeys import services, signals, usage
+from django_apikeys import flushing, services, signals
+from django_apikeys.batches import Batch, Hit
 from django_apikeys.models import APIKey, APIKeyTotals, OwnerQuota
-from django_apikeys.usage import Batch, Hit, MemoryRecorder
+from django_apikeys.usage import MemoryRecorder
 from tests.example_project.children import ROOT
 
 pytestmark = [
@@ -69,7 +70,7 @@ def held_before_its_end(batch, reached, go_on):
         return execute(sql, *args)
 
     with connection.execute_wrapper(hold):
-        usage.apply(batch)
+        flushing.apply(batch)
 
 
 def test_processes_that_die_in_rounds_lose_and_double_nothing():
@@ -120,7 +121,7 @@ def test_two_flushes_of_one_batch_are_one():
     reached, go_on = threading.Event(), threading.Event()
     first = Worker(lambda: held_before_its_end(batch, reached, go_on))
     assert reached.wait(LONGEST_WAIT)
-    second = Worker(lambda: usage.apply(batch))
+    second = Worker(lambda: flushing.apply(batch))
 
     assert second.is_alive()
     go_on.set()
@@ -140,7 +141,7 @@ def test_new_address_is_told_of_once_when_two_flushes_bring_the_first_two(issued
     def flush(address):
         batch = Batch()
         batch.add(Hit(issued.key.pk, 1, "7", AT, "customers/", "GET", "2xx", address))
-        usage.apply(batch)
+        flushing.apply(batch)
 
     signals.key_used_from_new_address.connect(receiver)
     try:
@@ -181,7 +182,7 @@ def test_flush_waits_for_no_revoke(issued):
 
     with transaction.atomic():
         services.revoke_key(key=issued.key)
-        Worker(lambda: usage.apply(batch)).finish()
+        Worker(lambda: flushing.apply(batch)).finish()
 
     assert APIKeyTotals.objects.values_list("requests", flat=True).get() == 1
 
@@ -200,7 +201,7 @@ def test_connection_that_is_cut_in_the_middle_is_made_anew(issued):
         return execute(sql, *args)
 
     with connection.execute_wrapper(cut):
-        usage.apply(batch)
+        flushing.apply(batch)
 
     assert cuts == []
     assert APIKeyTotals.objects.values_list("requests", flat=True).get() == 1

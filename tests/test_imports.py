@@ -18,11 +18,11 @@ READABLE_SETTINGS = {
     "models.py": {"AUTH_USER_MODEL"},
     "users.py": {"AUTH_USER_MODEL"},
     "migrations": {"AUTH_USER_MODEL"},
-    "checks.py": {"MIDDLEWARE"},
+    "checks.py": {"MIDDLEWARE", "USE_TZ"},
     "drf/checks.py": {"ROOT_URLCONF"},
 }
 
-WRITERS = ("services/", "usage.py", "upserts.py", "pruning.py", "migrations/")
+WRITERS = ("services/", "flushing.py", "upserts.py", "pruning.py", "migrations/")
 # Nothing but a row, a queryset, a manager or a cursor has these.
 WRITES_BY_NAME = {
     "save",
@@ -339,7 +339,7 @@ def test_a_violation_is_found(module, source, expected):
         ),
         pytest.param("policy.py", "settings = {}\nsettings['a']", id="a name that is alike"),
         pytest.param("services/keys.py", "key.save(force_insert=True)", id="services, save"),
-        pytest.param("usage.py", "totals.update(requests=1)", id="usage, update"),
+        pytest.param("flushing.py", "totals.update(requests=1)", id="flushing, update"),
         pytest.param("pruning.py", "hours.delete()", id="pruning, delete"),
         pytest.param(
             "migrations/0002_more.py", "keys.update(enabled=True)", id="migrations, update"

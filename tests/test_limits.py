@@ -7,14 +7,17 @@ from zoneinfo import ZoneInfo
 import pytest
 from django.core.cache import caches
 from django.core.cache.backends.locmem import LocMemCache
+from django.core.exceptions import ImproperlyConfigured
 from django.db import OperationalError, connection
 from django.http import HttpRequest, HttpResponse
 
-from django_apikeys import limits
+from django_apikeys import limits, logs, outage, quotas
 from django_apikeys.exceptions import QuotaExceeded, RateLimited, Unavailable
-from django_apikeys.limits import Allowance, Demand, Month, RatelimitLimiter
+from django_apikeys.limits import Allowance, Demand, RatelimitLimiter
 from django_apikeys.models import OwnerQuota
+from django_apikeys.outage import breaker
 from django_apikeys.policy import UserPolicy
+from django_apikeys.quotas import Month
 from django_apikeys.recording import Use, note, noted
 from tests.limiting import KEY_ID, grant, stopped, utc
 
@@ -57,7 +60,7 @@ class DeadLimiter:
 
     def spend(self, demands, now):
         type(self).asked += 1
-        raise ConnectionError
+        raise outage.CacheFailed from ConnectionError()
 
 
 class FlakyLimiter(DeadLimiter):
@@ -70,7 +73,14 @@ class FlakyLimiter(DeadLimiter):
         type(self).asked += 1
         if self.is_up:
             return ()
-        raise ConnectionError
+        raise outage.CacheFailed
+
+
+class BrokenLimiter:
+    """Has an error of its own."""
+
+    def spend(self, demands, now):
+        return [None + 1]
 
 
 class ToldPolicy(UserPolicy):
@@ -93,7 +103,7 @@ def cache(settings):
     cache = make()
     cache.clear()
     yield make
-    limits.breaker.reset()
+    breaker.reset()
     cache.clear()
 
 
@@ -119,7 +129,7 @@ def demand(name="key", counter="django_apikeys.apikey:1", limit=3, window=60, un
 
 
 def quota(limit=10, units=1, owner="7"):
-    counter = limits.quota_counter(owner, NOVEMBER.first)
+    counter = quotas.quota_counter(owner, NOVEMBER.first)
     return Demand("quota", counter, limit, Month(NOVEMBER.first, NOVEMBER.ends_at, owner), units)
 
 
@@ -149,9 +159,20 @@ class TestDemands:
     def test_a_quota_of_nothing_is_a_limit(self):
         assert [item.limit for item in limits.demands_of(grant(quota=0), 1, NOW)] == [0]
 
-    @pytest.mark.parametrize("rate", ["", "300", "0/m", "300/y"])
-    def test_a_stored_rate_that_cannot_be_read_asks_nothing(self, rate):
+    @pytest.mark.parametrize("rate", ["300", "0/m", "300/y", "many" * 20])
+    def test_a_stored_rate_that_cannot_be_read_asks_nothing_and_is_told(
+        self, rate, caplog, monkeypatch
+    ):
+        monkeypatch.setattr(logs, "_said_at", {})
+
         assert limits.demands_of(grant(rate_limit=rate), 1, NOW) == []
+        assert [record.levelname for record in caplog.records] == ["ERROR"]
+        assert "7Fq2Lm9XcT0a" in caplog.text
+        assert rate[:39] in caplog.text
+
+    def test_no_rate_is_not_told(self, caplog):
+        assert limits.demands_of(grant(rate_limit=""), 1, NOW) == []
+        assert caplog.text == ""
 
     def test_owners_of_two_models_have_counters_of_their_own(self, settings):
         of_user = limits.demands_of(grant(plan_rate="1/m", quota=1), 1, NOW)
@@ -263,7 +284,7 @@ class TestMonth:
     def test_edges(self, settings, zone, now, first, ends_at):
         settings.APIKEYS_QUOTA_TIME_ZONE = zone
 
-        month = limits.month_of(now, "7")
+        month = quotas.month_of(now, "7")
 
         assert (month.first, month.ends_at) == (first, ends_at)
 
@@ -271,7 +292,7 @@ class TestMonth:
         settings.APIKEYS_QUOTA_TIME_ZONE = "Europe/Berlin"
         now = datetime(2026, 10, 1, tzinfo=ZoneInfo("Europe/Berlin"))
 
-        month = limits.month_of(now, "7")
+        month = quotas.month_of(now, "7")
 
         assert month.ends_at - now == timedelta(days=31, hours=1)
 
@@ -406,7 +427,7 @@ class TestRate:
         cache("tests.test_limits.ForgetfulCache")
         RatelimitLimiter().spend([demand()], NOW)  # begins it
 
-        with pytest.raises(limits.CacheFailed):
+        with pytest.raises(outage.CacheFailed):
             RatelimitLimiter().spend([item], NOW)
 
     @pytest.mark.parametrize("item", [demand(), quota()], ids=["rate", "quota"])
@@ -414,7 +435,7 @@ class TestRate:
     def test_a_cache_that_keeps_nothing_counts_as_down(self, cache, item):
         cache("django.core.cache.backends.dummy.DummyCache")
 
-        with pytest.raises(limits.CacheFailed):
+        with pytest.raises(outage.CacheFailed):
             RatelimitLimiter().spend([item], NOW)
 
 
@@ -490,7 +511,7 @@ class TestQuota:
     def test_lives_until_a_day_after_the_month(self, cache):
         RatelimitLimiter().spend([quota()], utc(2026, 11, 30, 23, 0, 0))
         made = cache()
-        key = made.make_key(limits.quota_counter("7", NOVEMBER.first))
+        key = made.make_key(quotas.quota_counter("7", NOVEMBER.first))
 
         left = made._expire_info[key] - datetime.now(UTC).timestamp()
 
@@ -515,7 +536,7 @@ class TestRaiseQuota:
     @pytest.fixture
     def counter(self, cache):
         """The counter of the owner 7, and its cache."""
-        return cache(), limits.quota_counter("7", NOVEMBER.first)
+        return cache(), quotas.quota_counter("7", NOVEMBER.first)
 
     @pytest.mark.parametrize(
         ("counted", "flushed", "after"),
@@ -531,7 +552,7 @@ class TestRaiseQuota:
         if counted is not None:
             cache.set(name, counted)
 
-        limits.raise_quota("7", NOVEMBER.first, flushed)
+        quotas.raise_quota("7", NOVEMBER.first, flushed)
 
         assert cache.get(name) == after
 
@@ -540,7 +561,7 @@ class TestRaiseQuota:
         cache.set(name, 5)
         cache.add(f"{name}:raised", 1)
 
-        limits.raise_quota("7", NOVEMBER.first, 9)
+        quotas.raise_quota("7", NOVEMBER.first, 9)
 
         assert cache.get(name) == 5
 
@@ -548,8 +569,8 @@ class TestRaiseQuota:
         cache, name = counter
         cache.set(name, 5)
 
-        limits.raise_quota("7", NOVEMBER.first, 9)
-        limits.raise_quota("7", NOVEMBER.first, 12)
+        quotas.raise_quota("7", NOVEMBER.first, 9)
+        quotas.raise_quota("7", NOVEMBER.first, 12)
 
         assert cache.get(name) == 12
 
@@ -560,7 +581,7 @@ class TestRaiseQuota:
 
         def work():
             barrier.wait()
-            limits.raise_quota("7", NOVEMBER.first, 100)
+            quotas.raise_quota("7", NOVEMBER.first, 100)
 
         run_together([work] * 8)
 
@@ -568,10 +589,10 @@ class TestRaiseQuota:
 
     def test_finds_one_that_another_has_raised_meanwhile(self, cache):
         cache("tests.test_limits.RaisedMeanwhile")
-        name = limits.quota_counter("7", NOVEMBER.first)
+        name = quotas.quota_counter("7", NOVEMBER.first)
         caches["default"].set(name, 5)
 
-        limits.raise_quota("7", NOVEMBER.first, 9)
+        quotas.raise_quota("7", NOVEMBER.first, 9)
 
         assert caches["default"].get(name) == 9
 
@@ -694,7 +715,7 @@ class TestPlanLimits:
     def told(self, settings, monkeypatch):
         settings.APIKEYS_POLICY = "tests.test_limits.ToldPolicy"
         settings.APIKEYS_PLANS = {"free": {"rate": "60/m", "quota": 100}, "unlimited": {}}
-        monkeypatch.setattr(limits.logs, "_said_at", {})
+        monkeypatch.setattr(logs, "_said_at", {})
         return lambda value: monkeypatch.setattr(ToldPolicy, "told", value)
 
     @pytest.mark.parametrize(
@@ -737,7 +758,15 @@ class TestPlanLimits:
     @pytest.mark.parametrize("plan", ["fre", ""])
     def test_an_unknown_plan_has_none_and_is_told(self, told, caplog, plan):
         assert limits.plan_limits(plan, {}) == {}
-        assert caplog.messages == [f"A plan is not in APIKEYS_PLANS, and has no limits: {plan}."]
+        assert caplog.messages == [
+            f"A plan is not in APIKEYS_PLANS, and so its owners have no limits: {plan!r}."
+        ]
+
+    def test_a_plan_that_cannot_be_used_does_not_open_the_limits(self, told, settings):
+        settings.APIKEYS_PLANS = {"free": {"rate": "60 a minute"}}
+
+        with pytest.raises(ImproperlyConfigured, match="APIKEYS_PLANS: 'free' has no rate"):
+            limits.plan_limits("free", {})
 
     def test_a_plan_without_any_plans_is_not_told(self, told, settings, caplog):
         del settings.APIKEYS_PLANS
@@ -759,8 +788,8 @@ def dead(cache, settings, monkeypatch):
         monkeypatch.setattr(limiter, "asked", 0)
         return limiter
 
-    limits.breaker.reset()
-    monkeypatch.setattr(limits.logs, "_said_at", {})
+    breaker.reset()
+    monkeypatch.setattr(logs, "_said_at", {})
     return make
 
 
@@ -775,7 +804,7 @@ def clock(monkeypatch):
             return self.now
 
     clock = Clock()
-    monkeypatch.setattr(limits, "time", clock)
+    monkeypatch.setattr(outage, "time", clock)
     return clock
 
 
@@ -847,20 +876,46 @@ class TestCacheDown:
 
     @pytest.mark.usefixtures("cache")
     def test_after_a_rest_one_asks_for_all(self, clock):
-        limits.breaker.trip()
+        breaker.trip()
         clock.now += 2
 
-        assert [limits.breaker.lets_ask(clock.now) for _ in range(3)] == [True, False, False]
+        assert [breaker.ask() for _ in range(3)] == [1002.0, None, None]
 
     @pytest.mark.usefixtures("cache")
     def test_an_answer_from_before_the_failure_ends_no_rest(self, clock):
         asked_at = clock.now
         clock.now += 0.05
-        limits.breaker.trip()
+        breaker.trip()
 
-        limits.breaker.answered(asked_at)
+        breaker.answered(asked_at)
 
-        assert limits.breaker.lets_ask(clock.now) is False
+        assert breaker.ask() is None
+
+    def test_an_error_of_the_limiter_is_none(self, request_of, settings, caplog):
+        """It fails the request, as one of a view does, and does not open the limits."""
+        settings.APIKEYS_LIMITER = "tests.test_limits.BrokenLimiter"
+
+        for _ in range(2):
+            with pytest.raises(TypeError):
+                limits.spend(request_of(), grant(rate_limit="1/m"), 1, NOW)
+
+        assert caplog.text == ""
+
+    @pytest.mark.django_db
+    def test_an_error_of_whoever_asks_is_none(self, request_of):
+        naive = NOW.replace(tzinfo=None)
+
+        with pytest.raises(TypeError):
+            limits.spend(request_of(), grant(quota=1), 1, naive)
+
+    @pytest.mark.parametrize(
+        "fields", [{"rate_limit": "1/m"}, {"quota": 1}], ids=["rate", "quota"]
+    )
+    def test_a_cache_that_cannot_be_made_is_none(self, request_of, settings, fields):
+        settings.CACHES = {"default": {"BACKEND": "nowhere.Cache"}}
+
+        with pytest.raises(ImproperlyConfigured, match=r"nowhere\.Cache"):
+            limits.spend(request_of(), grant(**fields), 1, NOW)
 
     def test_a_database_that_is_down_is_503_even_when_open(self, db, request_of):
         def no_answer(execute, sql, params, many, context):
@@ -908,7 +963,7 @@ def test_quota_that_is_too_small_for_a_call_is_not_touched_by_it(monkeypatch):
     """Counted and taken back, it would meanwhile hold up calls that fit."""
     counted = []
     monkeypatch.setattr(limits, "_incremented", lambda *args: counted.append(args))
-    caches["default"].set(limits.quota_counter("7", date(2026, 11, 1)), 2)
+    caches["default"].set(quotas.quota_counter("7", date(2026, 11, 1)), 2)
 
     with pytest.raises(QuotaExceeded) as refused:
         limits.spend(HttpRequest(), grant(quota=6), 5, utc(2026, 11, 20))

@@ -101,7 +101,17 @@ def test_public_ids_differ_by_case(db):
     assert APIKeySecret.objects.filter(public_id="aaaaaaaaaaaa").count() == 1
 
 
-def test_a_public_id_differs_by_case_on_mysql_too():
+@pytest.mark.parametrize(
+    ("model", "name"),
+    [
+        (APIKeySecret, "public_id"),
+        (APIKeySecret, "last_four"),
+        (APIKeyEvent, "owner_id"),
+        (APIKeyUsage, "route"),
+        (OwnerQuota, "owner_id"),
+    ],
+)
+def test_these_texts_differ_by_case_on_mysql_too(model, name):
     """Its default collation does not; the column asks for one that does."""
 
     class MySQL:
@@ -110,7 +120,7 @@ def test_a_public_id_differs_by_case_on_mysql_too():
         data_type_check_constraints = connection.data_type_check_constraints
         ops = connection.ops
 
-    field = APIKeySecret._meta.get_field("public_id")
+    field = model._meta.get_field(name)
 
     assert field.db_parameters(MySQL())["collation"] == "utf8mb4_bin"
 

@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 from django.db import connection, connections
 
-from django_apikeys import pruning, usage
+from django_apikeys import batches, flushing, pruning
 from django_apikeys.models import APIKeyAddress, APIKeySecretTotals, APIKeyTotals, APIKeyUsage
 from tests.factories import APIKeyFactory
 from tests.test_pruning import requests
@@ -49,12 +49,12 @@ class Other(threading.Thread):
 
 
 def flush(keys, moments):
-    batch = usage.Batch()
+    batch = batches.Batch()
     for key_id, secret_id in keys:
         for at in moments:
-            hit = usage.Hit(key_id, secret_id, "", at, "customers/", "GET", "2xx", "192.0.2.7")
+            hit = batches.Hit(key_id, secret_id, "", at, "customers/", "GET", "2xx", "192.0.2.7")
             batch.add(hit)
-    usage.apply(batch)
+    flushing.apply(batch)
 
 
 def names(*keys):

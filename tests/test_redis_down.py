@@ -10,8 +10,9 @@ import time
 import pytest
 from django.core.cache import caches
 
-from django_apikeys import limits
+from django_apikeys import logs, outage
 from django_apikeys.cache_checks import cache_findings
+from django_apikeys.outage import breaker
 from tests.conftest import bearer
 
 pytestmark = [
@@ -79,13 +80,13 @@ def redis(tmp_path, settings, monkeypatch):
             "OPTIONS": {"socket_timeout": TIMEOUT, "socket_connect_timeout": TIMEOUT},
         }
     }
-    limits.breaker.reset()
-    monkeypatch.setattr(limits.logs, "_said_at", {})
+    breaker.reset()
+    monkeypatch.setattr(logs, "_said_at", {})
     redis.start()
     yield redis
     caches["default"].close()
     redis.stop()
-    limits.breaker.reset()
+    breaker.reset()
 
 
 @pytest.fixture
@@ -99,7 +100,7 @@ def call(issue, client):
         return response, time.perf_counter() - begin
 
     call()  # notes the first use, loads what is loaded once
-    limits.breaker.reset()
+    breaker.reset()
     return call
 
 
@@ -135,7 +136,7 @@ def test_down_costs_one_timeout_and_then_nothing(redis, call, how):
     tries = []
     for _ in range(3):
         tries.append([call()[1], call()[1]])
-        limits.breaker.reset()
+        breaker.reset()
 
     # The best of three: the machine may be busy.
     assert min(first for first, _ in tries) < TIMEOUT + SLACK
@@ -185,7 +186,7 @@ def test_that_hung_goes_on_where_it_was_after_the_rest(redis, call):
     redis.hang()
     during = [call()[0].status_code for _ in range(2)]
     redis.go_on()
-    time.sleep(limits.REST_SECONDS)
+    time.sleep(outage.REST_SECONDS)
 
     assert (during, call()[0].status_code) == ([200, 200], 429)
 
@@ -194,7 +195,7 @@ def test_that_was_started_again_begins_to_count_after_the_rest(redis, call):
     redis.stop()
     during = [call()[0].status_code for _ in range(3)]
     redis.start()
-    time.sleep(limits.REST_SECONDS)
+    time.sleep(outage.REST_SECONDS)
 
     assert during == [200, 200, 200]
     assert [call()[0].status_code for _ in range(3)] == [200, 200, 429]
@@ -204,7 +205,7 @@ def test_is_told_once(redis, call, caplog):
     redis.stop()
     for _ in range(3):
         call()
-        limits.breaker.reset()
+        breaker.reset()
 
     told = [record for record in caplog.records if record.name == "django_apikeys"]
     assert [record.message for record in told] == [

@@ -9,9 +9,10 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from django_apikeys import limits, reports
+from django_apikeys import quotas, reports
 from django_apikeys.exceptions import InvalidInput
 from django_apikeys.models import APIKeyUsage, OwnerQuota
+from django_apikeys.outage import breaker
 from django_apikeys.policy import BasePolicy, UserPolicy
 from tests.factories import APIKeyFactory, UserFactory
 from tests.traffic import used, utc
@@ -56,10 +57,10 @@ def _plans(settings):
 @pytest.fixture
 def _empty_cache():
     cache.clear()
-    limits.breaker.reset()
+    breaker.reset()
     yield
     cache.clear()
-    limits.breaker.reset()
+    breaker.reset()
 
 
 def on_plan(plan, **fields):
@@ -282,6 +283,8 @@ FUTURE = {"from": ["This lies in the future."]}
 BACKWARDS = {"to": ["This must lie after from."]}
 LONG_AGO = {"to": ["This is too long ago."]}
 TOO_MANY = {"from": ["There would be more than 1000 rows: narrow the span, or widen granularity."]}
+EASTERN_BEGIN = datetime.min.replace(tzinfo=timezone.get_fixed_timezone(14 * 60))
+WESTERN_END = datetime.max.replace(tzinfo=timezone.get_fixed_timezone(-12 * 60))
 BAD_SPANS = {
     "future": (utc(2026, 11, 20, 11), None, "day", FUTURE),
     "far future": (utc(9999, 12, 31), None, "month", FUTURE),
@@ -289,6 +292,15 @@ BAD_SPANS = {
     "no time at all": (utc(2026, 11, 1), utc(2026, 11, 1), "day", BACKWARDS),
     "end at the beginning of time": (None, utc(1, 1, 1), "day", LONG_AGO),
     "begin before the beginning of time": (None, utc(1, 1, 29), "day", LONG_AGO),
+    "end before the beginning of time, in UTC": (None, EASTERN_BEGIN, "day", LONG_AGO),
+    "both there": (
+        EASTERN_BEGIN,
+        EASTERN_BEGIN + timedelta(hours=1),
+        "day",
+        {"from": LONG_AGO["to"]},
+    ),
+    "begin there": (EASTERN_BEGIN, None, "month", {"from": LONG_AGO["to"]}),
+    "begin behind the end of time, in UTC": (WESTERN_END, None, "month", FUTURE),
     "1001 hours": (utc(2026, 1, 1), utc(2026, 1, 1) + timedelta(hours=1001), "hour", TOO_MANY),
     "1001 days": (utc(2020, 1, 1), utc(2020, 1, 1) + timedelta(days=1001), "day", TOO_MANY),
     "all months": (utc(1, 1, 1), None, "month", TOO_MANY),
@@ -430,7 +442,7 @@ class TestAccount:
     def test_tells_what_is_counted_where_that_is_more(self, flushed, counted, expected):
         owner = on_plan("free")
         OwnerQuota.objects.create(owner_id=str(owner.pk), month=date(2026, 11, 1), units=flushed)
-        cache.set(limits.quota_counter(str(owner.pk), date(2026, 11, 1)), counted)
+        cache.set(quotas.quota_counter(str(owner.pk), date(2026, 11, 1)), counted)
 
         assert reports.account(owner, NOW)["used"] == expected
 
@@ -438,7 +450,7 @@ class TestAccount:
         owner = on_plan("free")
         OwnerQuota.objects.create(owner_id=str(owner.pk), month=date(2026, 11, 1), units=60)
         broken = BrokenCache()
-        monkeypatch.setattr(limits, "caches", {"default": broken})
+        monkeypatch.setattr(quotas, "caches", {"default": broken})
 
         used_then = [reports.account(owner, NOW)["used"] for _ in range(2)]
 

@@ -9,11 +9,13 @@ from datetime import UTC, date, datetime, timedelta, timezone
 
 import pytest
 from django.core import mail
+from django.core.cache import caches
 from django.core.signals import request_finished
 from django.db import DataError, OperationalError, connection, transaction
 from django.test.utils import CaptureQueriesContext
 
-from django_apikeys import limits, logs, signals, usage
+from django_apikeys import batches, flushing, logs, quotas, signals, usage
+from django_apikeys.batches import Batch, Hit
 from django_apikeys.models import (
     APIKeyAddress,
     APIKeySecretTotals,
@@ -22,7 +24,7 @@ from django_apikeys.models import (
     FlushedBatch,
     OwnerQuota,
 )
-from django_apikeys.usage import Batch, Hit, MemoryRecorder
+from django_apikeys.usage import MemoryRecorder
 
 ONE, TWO = uuid.UUID(int=1), uuid.UUID(int=2)
 MAY = date(2026, 5, 1)
@@ -92,7 +94,7 @@ def heard(signal):
 @pytest.mark.django_db
 class TestWhatIsStored:
     def test_totals_of_the_key_and_the_secret(self):
-        usage.apply(
+        flushing.apply(
             batch_of(
                 hit(),
                 hit(at=at(9, 40), outcome="5xx", address="192.0.2.9"),
@@ -107,7 +109,7 @@ class TestWhatIsStored:
         ]
 
     def test_usage_by_hour_route_method_and_outcome(self):
-        usage.apply(
+        flushing.apply(
             batch_of(
                 hit(),
                 hit(at=at(9, 59)),
@@ -128,7 +130,7 @@ class TestWhatIsStored:
 
     @pytest.mark.parametrize("outcome", ["2xx", "3xx", "4xx", "5xx", "refused", "limited"])
     def test_error_is_what_was_answered_400_or_more(self, outcome):
-        usage.apply(batch_of(hit(outcome=outcome)))
+        flushing.apply(batch_of(hit(outcome=outcome)))
 
         errors = APIKeyTotals.objects.values_list("errors", flat=True).get()
         assert errors == (0 if outcome in ("2xx", "3xx") else 1)
@@ -136,7 +138,7 @@ class TestWhatIsStored:
     def test_hour_is_that_of_utc(self):
         half_an_hour_off = timezone(timedelta(hours=5, minutes=30))
 
-        usage.apply(batch_of(hit(at=datetime(2026, 5, 1, 15, 10, tzinfo=half_an_hour_off))))
+        flushing.apply(batch_of(hit(at=datetime(2026, 5, 1, 15, 10, tzinfo=half_an_hour_off))))
 
         assert stored_usage() == [(at(9), 1, "customers/", "GET", "2xx", 1)]
 
@@ -148,8 +150,8 @@ class TestWhatIsStored:
 
     def test_address_is_kept_with_its_first_and_last_moment(self):
         """In any order: a request counts when it is answered, and some take long."""
-        usage.apply(batch_of(hit(at=at(9)), hit(at=at(8)), hit(at=at(11)), hit(at=at(10))))
-        usage.apply(batch_of(hit(at=at(7)), hit(address="192.0.2.2")))
+        flushing.apply(batch_of(hit(at=at(9)), hit(at=at(8)), hit(at=at(11)), hit(at=at(10))))
+        flushing.apply(batch_of(hit(at=at(7)), hit(address="192.0.2.2")))
 
         assert stored_addresses() == [
             (ONE, "192.0.2.1", at(7), at(11), 5),
@@ -157,14 +159,16 @@ class TestWhatIsStored:
         ]
 
     def test_no_address_is_stored_of_a_hit_without_one(self):
-        usage.apply(batch_of(hit(address="")))
+        flushing.apply(batch_of(hit(address="")))
 
         assert stored_addresses() == []
         assert APIKeyTotals.objects.values_list("last_used_ip", flat=True).get() == ""
 
     def test_units_of_the_owner_and_month(self):
-        usage.apply(batch_of(hit(month=MAY, units=5), hit(month=MAY, units=1, key_id=TWO), hit()))
-        usage.apply(batch_of(hit(month=MAY, units=2), hit(month=date(2026, 6, 1), units=1)))
+        flushing.apply(
+            batch_of(hit(month=MAY, units=5), hit(month=MAY, units=1, key_id=TWO), hit())
+        )
+        flushing.apply(batch_of(hit(month=MAY, units=2), hit(month=date(2026, 6, 1), units=1)))
 
         rows = OwnerQuota.objects.order_by("month").values_list("owner_id", "month", "units")
         assert list(rows) == [("7", MAY, 8), ("7", date(2026, 6, 1), 1)]
@@ -172,8 +176,8 @@ class TestWhatIsStored:
     def test_batch_that_was_applied_is_not_applied_again(self):
         batch = batch_of(hit())
 
-        usage.apply(batch)
-        usage.apply(batch)
+        flushing.apply(batch)
+        flushing.apply(batch)
 
         assert requests_of() == 1
         assert FlushedBatch.objects.values_list("pk", flat=True).get() == batch.id
@@ -183,7 +187,7 @@ class TestWhatIsStored:
         batch = batch_of(hit(), hit(key_id=key_id))
         issued.key.delete()
 
-        usage.apply(batch)
+        flushing.apply(batch)
 
         assert (requests_of(), requests_of(key_id)) == (1, 1)
 
@@ -192,7 +196,7 @@ class TestWhatIsStored:
 class TestBounds:
     @pytest.fixture
     def few(self, monkeypatch):
-        monkeypatch.setattr(usage, "MOST_ROWS", 2)
+        monkeypatch.setattr(batches, "MOST_ROWS", 2)
 
     def test_routes_beyond_the_bound_are_other(self, few):
         batch = batch_of(*(hit(route=route) for route in ("a/", "b/", "c/", "d/", "b/")))
@@ -213,21 +217,21 @@ class TestBounds:
         }
 
     def test_other_is_no_new_address(self, few):
-        usage.apply(batch_of(hit()))
+        flushing.apply(batch_of(hit()))
         with heard(signals.key_used_from_new_address) as facts:
-            usage.apply(batch_of(hit(), hit(key_id=TWO), hit(address="192.0.2.3")))
+            flushing.apply(batch_of(hit(), hit(key_id=TWO), hit(address="192.0.2.3")))
 
         assert facts == []
 
     def test_addresses_of_a_key_are_those_seen_last(self):
         """A hundred; looked after once ten more are there, and of this key alone."""
         addresses = [f"192.0.2.{last}" for last in range(111)]
-        usage.apply(batch_of(hit(key_id=TWO, address=addresses[0], at=at(0))))
+        flushing.apply(batch_of(hit(key_id=TWO, address=addresses[0], at=at(0))))
         for minute, address in enumerate(addresses[:110]):
-            usage.apply(batch_of(hit(address=address, at=at(minute // 60, minute % 60))))
+            flushing.apply(batch_of(hit(address=address, at=at(minute // 60, minute % 60))))
         before = APIKeyAddress.objects.filter(key_id=ONE).count()
 
-        usage.apply(batch_of(hit(address=addresses[110], at=at(1, 50))))
+        flushing.apply(batch_of(hit(address=addresses[110], at=at(1, 50))))
 
         kept = APIKeyAddress.objects.filter(key_id=ONE).values_list("address", flat=True)
         assert before == 110
@@ -255,8 +259,8 @@ class TestRowThatCannotBeStored:
             return execute(sql, params, many, context)
 
         with connection.execute_wrapper(fails), pytest.raises(DataError, match="value too long"):
-            usage.apply(batch)
-        usage.apply(batch)
+            flushing.apply(batch)
+        flushing.apply(batch)
 
         assert APIKeyTotals.objects.get().requests == 1
         assert errors.records == []
@@ -266,8 +270,8 @@ class TestRowThatCannotBeStored:
         hits = [hit(key_id=uuid.UUID(int=number), secret_id=number) for number in range(3, 20)]
         batch = batch_of(*hits, hit(**poison))
 
-        usage.apply(batch)
-        usage.apply(batch)
+        flushing.apply(batch)
+        flushing.apply(batch)
 
         assert list(APIKeyTotals.objects.order_by("key_id").values_list("key_id", "requests")) == [
             (ONE, 1),
@@ -287,7 +291,7 @@ class TestRowThatCannotBeStored:
     )
     def test_text_that_does_not_fit_is_dropped_alone(self, poison, dropped, errors):
         """SQLite stores texts of any length, and NUL as MariaDB does."""
-        usage.apply(batch_of(hit(key_id=TWO, secret_id=2), hit(**poison)))
+        flushing.apply(batch_of(hit(key_id=TWO, secret_id=2), hit(**poison)))
 
         assert (requests_of(TWO), len(errors.records)) == (
             1,
@@ -312,13 +316,13 @@ class TestNewAddress:
     def test_of_many_at_once_ten_are_told(self, issued):
         """A key that is used from everywhere does not keep receivers busy for ever."""
         of_key = {"key_id": issued.key.pk, "secret_id": issued.key.current_secret.pk}
-        usage.apply(batch_of(hit(address="192.0.2.1", **of_key)))
+        flushing.apply(batch_of(hit(address="192.0.2.1", **of_key)))
         many = [hit(address=f"198.51.100.{n}", **of_key) for n in range(99)]
 
         with heard(signals.key_used_from_new_address) as facts:
-            usage.apply(batch_of(*many))
+            flushing.apply(batch_of(*many))
         with heard(signals.key_used_from_new_address) as later:
-            usage.apply(batch_of(hit(address="203.0.113.1", **of_key)))
+            flushing.apply(batch_of(hit(address="203.0.113.1", **of_key)))
 
         assert len(facts) == 10
         assert later == []
@@ -349,27 +353,27 @@ class TestNewAddress:
     def test_is_told_of_a_key_that_was_used_from_others(self, issued, before, hits, told):
         key = issued.key
         for hour, address in before:
-            usage.apply(batch_of(hit(key_id=key.pk, at=at(hour), address=address)))
+            flushing.apply(batch_of(hit(key_id=key.pk, at=at(hour), address=address)))
 
         with heard(signals.key_used_from_new_address) as facts:
-            usage.apply(batch_of(*(hit(key_id=key.pk, at=at(h), address=a) for h, a in hits)))
+            flushing.apply(batch_of(*(hit(key_id=key.pk, at=at(h), address=a) for h, a in hits)))
 
         assert [fact["address"] for fact in facts] == told
         assert all(fact["key"] == key for fact in facts)
 
     def test_is_told_with_its_moment(self, issued):
-        usage.apply(batch_of(hit(key_id=issued.key.pk)))
+        flushing.apply(batch_of(hit(key_id=issued.key.pk)))
 
         with heard(signals.key_used_from_new_address) as facts:
-            usage.apply(batch_of(hit(key_id=issued.key.pk, at=at(10), address="2001:db8::1")))
+            flushing.apply(batch_of(hit(key_id=issued.key.pk, at=at(10), address="2001:db8::1")))
 
         assert facts == [{"key": issued.key, "address": "2001:db8::1", "at": at(10)}]
 
     def test_is_not_told_of_a_key_that_is_gone(self):
-        usage.apply(batch_of(hit()))
+        flushing.apply(batch_of(hit()))
 
         with heard(signals.key_used_from_new_address) as facts:
-            usage.apply(batch_of(hit(address="192.0.2.2")))
+            flushing.apply(batch_of(hit(address="192.0.2.2")))
 
         assert facts == []
         assert len(stored_addresses()) == 2
@@ -378,10 +382,10 @@ class TestNewAddress:
         def broken(**kwargs):
             raise RuntimeError
 
-        usage.apply(batch_of(hit(key_id=issued.key.pk)))
+        flushing.apply(batch_of(hit(key_id=issued.key.pk)))
         signals.key_used_from_new_address.connect(broken)
         try:
-            usage.apply(batch_of(hit(key_id=issued.key.pk, address="192.0.2.2")))
+            flushing.apply(batch_of(hit(key_id=issued.key.pk, address="192.0.2.2")))
         finally:
             signals.key_used_from_new_address.disconnect(broken)
 
@@ -389,10 +393,10 @@ class TestNewAddress:
 
     def test_trouble_with_telling_costs_no_count(self, issued, monkeypatch, errors):
         """The transaction is committed by then, and must not be taken for one that failed."""
-        usage.apply(batch_of(hit(key_id=issued.key.pk)))
+        flushing.apply(batch_of(hit(key_id=issued.key.pk)))
         monkeypatch.setattr(signals, "send", lambda signal, **facts: 1 / 0)
 
-        usage.apply(batch_of(hit(key_id=issued.key.pk, address="192.0.2.2")))
+        flushing.apply(batch_of(hit(key_id=issued.key.pk, address="192.0.2.2")))
 
         assert requests_of(issued.key.pk) == 2
         assert [record.getMessage() for record in errors.records] == [
@@ -424,23 +428,40 @@ class TestQuotaReached:
     def test_is_told_by_the_flush_that_crosses_the_mark(self, flushes, told):
         with heard(signals.quota_reached) as facts:
             for units, quota in flushes:
-                usage.apply(batch_of(hit(month=MAY, units=units, quota=quota)))
+                flushing.apply(batch_of(hit(month=MAY, units=units, quota=quota)))
 
         assert [(fact["percent"], fact["units"]) for fact in facts] == told
 
     def test_is_told_with_its_owner_and_month(self):
         with heard(signals.quota_reached) as facts:
-            usage.apply(batch_of(hit(month=MAY, units=8, quota=10)))
+            flushing.apply(batch_of(hit(month=MAY, units=8, quota=10)))
 
         assert facts == [{"owner_id": "7", "month": MAY, "percent": 80, "units": 8, "quota": 10}]
+
+
+@pytest.mark.django_db
+def test_owners_and_routes_that_differ_by_case_alone_are_counted_apart():
+    hits = [
+        hit(owner_id=name, route=f"{name}/", month=MAY, units=units)
+        for name, units in (("ann", 1), ("Ann", 2))
+    ]
+
+    flushing.apply(batch_of(*hits))
+    flushing.apply(batch_of(*hits))
+
+    counted = OwnerQuota.objects.order_by("units").values_list("owner_id", "units")
+    assert list(counted) == [("ann", 2), ("Ann", 4)]
+    assert quotas.stored_units("Ann", MAY) == 4
+    routes = APIKeyUsage.objects.values_list("route", "requests")
+    assert sorted(routes) == [("Ann/", 2), ("ann/", 2)]
 
 
 @pytest.mark.django_db
 class TestQuotaInTheCache:
     @pytest.fixture
     def counter(self):
-        cache = limits.caches["default"]
-        name = limits.quota_counter("7", MAY)
+        cache = caches["default"]
+        name = quotas.quota_counter("7", MAY)
         cache.delete(name)
         yield lambda *value: cache.set(name, *value) if value else cache.get(name)
         cache.delete(name)
@@ -457,14 +478,14 @@ class TestQuotaInTheCache:
         if cached is not None:
             counter(cached)
 
-        usage.apply(batch_of(hit(month=MAY, units=10)))
+        flushing.apply(batch_of(hit(month=MAY, units=10)))
 
         assert counter() == raised
 
     def test_that_is_down_fails_no_flush(self, settings, errors):
         settings.CACHES = {"default": {"BACKEND": "tests.test_usage.Down"}}
 
-        usage.apply(batch_of(hit(month=MAY, units=10)))
+        flushing.apply(batch_of(hit(month=MAY, units=10)))
 
         assert requests_of() == 1
         assert [record.getMessage() for record in errors.records] == [
@@ -508,7 +529,7 @@ class TestStatements:
             batch = batch_of(*hits)
 
             with CaptureQueriesContext(connection) as captured:
-                usage.apply(batch)
+                flushing.apply(batch)
 
             assert len(batch) == 5 * keys
             assert statements(captured) == most
@@ -516,10 +537,10 @@ class TestStatements:
     def test_of_a_flush_with_new_addresses_are_few_more(self, issue):
         """One asks how many a thousand keys have, one for the keys that are told of."""
         keys = [issue().key for _ in range(20)]
-        usage.apply(batch_of(*(hit(key_id=key.pk) for key in keys)))
+        flushing.apply(batch_of(*(hit(key_id=key.pk) for key in keys)))
 
         with CaptureQueriesContext(connection) as captured:
-            usage.apply(batch_of(*(hit(key_id=key.pk, address="192.0.2.2") for key in keys)))
+            flushing.apply(batch_of(*(hit(key_id=key.pk, address="192.0.2.2") for key in keys)))
 
         assert statements(captured) == 7
 
@@ -551,7 +572,7 @@ class TestTryingAgain:
     def test_counts_once_when_a_commit_fails(self, monkeypatch, failures, commits):
         failing = Failing(monkeypatch, failures, commits=commits)
 
-        usage.apply(batch_of(hit()))
+        flushing.apply(batch_of(hit()))
 
         assert (requests_of(), failing.left) == (1, 0)
 
@@ -559,7 +580,7 @@ class TestTryingAgain:
         Failing(monkeypatch, 1, commits=True)
 
         with heard(signals.quota_reached) as facts:
-            usage.apply(batch_of(hit(month=MAY, units=8, quota=10)))
+            flushing.apply(batch_of(hit(month=MAY, units=8, quota=10)))
 
         assert [fact["percent"] for fact in facts] == [80]
 
@@ -586,7 +607,7 @@ class TestTryingAgain:
             raise OperationalError
 
         with monkeypatch.context() as patch:
-            patch.setattr(usage, "insert_once", down)
+            patch.setattr(flushing, "insert_once", down)
             for _ in range(3):
                 with pytest.raises(OperationalError):
                     recorder.flush()
@@ -818,7 +839,7 @@ class TestThread:
         def made(*results):
             left = list(results)
 
-            class State(usage._State):
+            class State(usage.State):
                 def flush(self):
                     result = left.pop(0)
                     if not left:

@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 
-from django_apikeys import usage
+from django_apikeys import batches, flushing
 
 
 def utc(*parts):
@@ -13,9 +13,9 @@ def used(key, at, times=1, **fields):
     """Store *times* requests of *key* that were answered at *at*; return the Hit."""
     secret = key.current_secret
     values = {"route": "customers/", "method": "GET", "outcome": "2xx", **fields}
-    hit = usage.Hit(key.pk, secret.pk, str(key.owner_id or ""), at, **values)
-    batch = usage.Batch()
+    hit = batches.Hit(key.pk, secret.pk, str(key.owner_id or ""), at, **values)
+    batch = batches.Batch()
     for _ in range(times):
         batch.add(hit)
-    usage.apply(batch)
+    flushing.apply(batch)
     return hit

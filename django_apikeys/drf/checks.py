@@ -12,6 +12,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.urls import URLPattern, get_resolver
 from django.utils.functional import cached_property
 from rest_framework.settings import api_settings
+from rest_framework.views import APIView
 
 from django_apikeys.conf import conf
 from django_apikeys.drf.authentication import APIKeyAuthentication
@@ -20,7 +21,7 @@ from django_apikeys.drf.throttling import APIKeyThrottle
 from django_apikeys.keys import scopes as grammar
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from django.urls import URLResolver
 
@@ -34,7 +35,7 @@ def view_findings() -> list[CheckMessage]:
 
     E002: a view asks for an unknown scope. W003, W004: our class does not stand first.
     W007: a view declares no scopes. W008: the templates of django-filter are missing.
-    W015: plans have limits and nothing counts.
+    W015: nothing counts for limits. W016: nothing does in one view.
     """
     if not getattr(settings, "ROOT_URLCONF", None):
         return []
@@ -48,29 +49,36 @@ def view_findings() -> list[CheckMessage]:
         "DEFAULT_AUTHENTICATION_CLASSES",
         "django_apikeys.W003",
     )
-    findings += _check_throttle()
-    for view in _views(get_resolver().url_patterns):
+    views = list(_views(get_resolver().url_patterns))
+    uncounted = _check_throttle(views)
+    findings += uncounted
+    for view in views:
         # A view may stand behind several URLs. Messages of Django cannot be hashed.
-        found = _check_view(view, registry) + _check_filters(view)
+        found = [
+            *_check_view(view, registry),
+            *_check_filters(view),
+            *_check_throttle_of(view, default_is_told=bool(uncounted)),
+        ]
         findings += [new for new in found if new not in findings]
     return findings
 
 
-def _check_throttle() -> list[CheckMessage]:
+def _check_throttle(views: Iterable[_View]) -> list[CheckMessage]:
+    if _counts(_default_throttles()):
+        return []
     try:
-        plans = conf.PLANS
+        has_plans = any(conf.PLANS.values())
     except ImproperlyConfigured:
-        return []  # E001 says so
-    default: Any = api_settings.DEFAULT_THROTTLE_CLASSES  # classes, once it is read
-    is_there = any(
-        isinstance(entry, type) and issubclass(entry, APIKeyThrottle) for entry in default
-    )
-    if is_there or not any(plans.values()):
+        has_plans = False  # E001 says so
+    # Any key may have a rate of its own.
+    guarded = [view for view in views if view.lets_keys_in]
+    counts_somewhere = any(_counts(getattr(view, "throttle_classes", ())) for view in guarded)
+    if not has_plans and (counts_somewhere or not guarded):
         return []
     return [
         Warning(
-            "APIKEYS_PLANS has limits, and APIKeyThrottle, which counts, is not in "
-            "DEFAULT_THROTTLE_CLASSES.",
+            "APIKeyThrottle, which counts for the rates of keys and for APIKEYS_PLANS, is not "
+            "in DEFAULT_THROTTLE_CLASSES.",
             hint=(
                 'Add "django_apikeys.drf.throttling.APIKeyThrottle" to DEFAULT_THROTTLE_CLASSES '
                 "in REST_FRAMEWORK."
@@ -80,9 +88,41 @@ def _check_throttle() -> list[CheckMessage]:
     ]
 
 
+def _check_throttle_of(view: _View, *, default_is_told: bool) -> list[CheckMessage]:
+    if not view.lets_keys_in or view.is_foreign or view.chooses_throttles:
+        return []
+    default = _default_throttles()
+    classes = getattr(view, "throttle_classes", default)
+    if _counts(classes) or (default_is_told and list(classes) == list(default)):
+        return []
+    # What refuses every key has nothing to count: W007, and required_scopes = {}.
+    if view.asks_for_no_keys or _check_declared(view):
+        return []
+    return [
+        Warning(
+            f"No rate and no quota of a key holds in {view.label}: APIKeyThrottle is not in its "
+            "throttle_classes.",
+            hint=(
+                "Put it there, first: throttle_classes = [APIKeyThrottle, ...]. With api_cost = 0 "
+                "its requests use no quota. Where no key is to come in, say required_scopes = {}."
+            ),
+            id="django_apikeys.W016",
+        )
+    ]
+
+
+def _default_throttles() -> Sequence[Any]:
+    default: Any = api_settings.DEFAULT_THROTTLE_CLASSES  # classes, once it is read
+    return default  # type: ignore[no-any-return]
+
+
+def _counts(classes: Iterable[Any]) -> bool:
+    return any(isinstance(entry, type) and issubclass(entry, APIKeyThrottle) for entry in classes)
+
+
 def _check_view(view: _View, registry: Iterable[str]) -> list[CheckMessage]:
     classes = getattr(view, "authentication_classes", ())
-    if not _positions(classes):
+    if not view.lets_keys_in:
         return []
     findings: list[CheckMessage] = []
     if classes is not api_settings.DEFAULT_AUTHENTICATION_CLASSES and list(classes) != list(
@@ -192,6 +232,27 @@ class _View:
         """Whether it is one of the management API, or derived from one, and has filters."""
         modules = {class_.__module__ for class_ in self._class.__mro__}
         return "django_apikeys.drf.views" in modules and hasattr(self, "filterset_class")
+
+    @property
+    def lets_keys_in(self) -> bool:
+        """Whether our class stands among its ``authentication_classes``."""
+        return bool(_positions(getattr(self, "authentication_classes", ())))
+
+    @property
+    def asks_for_no_keys(self) -> bool:
+        """Whether it says ``required_scopes = {}``."""
+        return getattr(self, "required_scopes", None) == {}
+
+    @property
+    def is_foreign(self) -> bool:
+        """Whether it is DRF's or the management API's, and not the project's to change."""
+        return self.label.startswith(("rest_framework.", "django_apikeys."))
+
+    @property
+    def chooses_throttles(self) -> bool:
+        """Whether it has no list of throttles before there is a request."""
+        overrides = getattr(self._class, "get_throttles", None) is not APIView.get_throttles
+        return overrides or self.is_computed("throttle_classes")
 
     def is_computed(self, name: str) -> bool:
         """Return whether *name* has no value before there is a request."""

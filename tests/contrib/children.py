@@ -41,7 +41,8 @@ def kill(*args):
 def count(requests):
     """Count *requests*, of a quota too, and be killed."""
     from django_apikeys.conf import conf  # noqa: PLC0415 - configured by now
-    from django_apikeys.limits import Demand, Month  # noqa: PLC0415
+    from django_apikeys.limits import Demand  # noqa: PLC0415
+    from django_apikeys.quotas import Month  # noqa: PLC0415
     from django_apikeys.recording import Use  # noqa: PLC0415
 
     month = Month(date(2026, 11, 1), datetime(2026, 12, 1, tzinfo=UTC), "7")
@@ -54,12 +55,12 @@ def count(requests):
 def flush(step):
     """Flush, and be killed behind *step*."""
     from django_apikeys.conf import conf  # noqa: PLC0415
-    from django_apikeys.contrib import redis  # noqa: PLC0415
+    from django_apikeys.contrib.redis import connection, recorder  # noqa: PLC0415
 
     if step == "listed":
-        redis.apply = kill
+        recorder.apply = kill
     elif step == "applied":
-        redis._Link.delete = kill
+        connection.Link.delete = kill
     conf.usage_recorder.flush()
 
 

@@ -6,7 +6,7 @@ import pytest
 import redis
 from django.core.cache import caches
 
-from django_apikeys.limits import breaker
+from django_apikeys.outage import breaker
 from tests.contrib import server
 
 

@@ -14,13 +14,17 @@ from django.core.cache import caches
 from django.core.exceptions import ImproperlyConfigured
 from django.db import OperationalError, connection, connections
 
-from django_apikeys import limits
+from django_apikeys import outage, quotas
+from django_apikeys.batches import Hit
 from django_apikeys.conf import conf
-from django_apikeys.contrib import redis as contrib
-from django_apikeys.contrib.redis import RedisLimiter, RedisRecorder, link
+from django_apikeys.contrib.redis import RedisLimiter, RedisRecorder, parcels
+from django_apikeys.contrib.redis import connection as redis_connection
+from django_apikeys.contrib.redis import recorder as redis_recorder
+from django_apikeys.contrib.redis.connection import link
 from django_apikeys.drf.throttling import APIKeyThrottle
 from django_apikeys.exceptions import Unavailable
-from django_apikeys.limits import Allowance, Demand, Month, RatelimitLimiter
+from django_apikeys.flushing import apply
+from django_apikeys.limits import Allowance, Demand, RatelimitLimiter
 from django_apikeys.models import (
     APIKeyAddress,
     APIKeySecretTotals,
@@ -28,8 +32,9 @@ from django_apikeys.models import (
     APIKeyUsage,
     OwnerQuota,
 )
+from django_apikeys.outage import breaker
+from django_apikeys.quotas import Month
 from django_apikeys.recording import Use
-from django_apikeys.usage import Hit, apply
 from tests.conftest import bearer
 from tests.contrib import server
 from tests.contrib.children import KEY_ID, NOW
@@ -416,13 +421,13 @@ class TestRecorder:
         state = recorder._mine()
         for one in hits:
             with state.lock:
-                contrib._add_answer(state.rows, one)
-                contrib._add_request(state.rows, one, one.address)
-                contrib._merge(state.rows, contrib._charge_of_hit(one))
+                parcels.add_answer(state.rows, one)
+                parcels.add_request(state.rows, one, one.address)
+                parcels.merge(state.rows, parcels.charge_of_hit(one))
         state._send()
         link().take()
 
-        apart, together = (contrib._read(id_, link().fields(id_)) for id_ in link().listed())
+        apart, together = (parcels.batch_of(id_, link().fields(id_)) for id_ in link().listed())
 
         assert apart.keys[KEY_ID].requests == 4
         for table in ("keys", "secrets", "usage", "addresses", "quotas"):
@@ -461,12 +466,13 @@ class TestRecorder:
         link().take()
         (id_,) = link().listed()
 
-        batch = contrib._read(id_, link().fields(id_))
+        batch = parcels.batch_of(id_, link().fields(id_))
 
         assert batch.quotas == {(text, date(2026, 11, 1)): [2, 10]}
 
     def test_rows_are_bounded_and_the_rest_is_other(self, recorder, monkeypatch):
-        monkeypatch.setattr(contrib, "MOST_ROWS", 5)
+        for module in (parcels, redis_connection):
+            monkeypatch.setattr(module, "MOST_ROWS", 5)
         for number in range(6):
             recorder.count(hit(route=f"{number}/"))
 
@@ -476,7 +482,8 @@ class TestRecorder:
         assert routes() == [("0/", "2xx", 1), ("other", "2xx", 5)]
 
     def test_rows_are_bounded_while_redis_is_down(self, recorder, wire, monkeypatch):
-        monkeypatch.setattr(contrib, "MOST_ROWS", 5)
+        for module in (parcels, redis_connection):
+            monkeypatch.setattr(module, "MOST_ROWS", 5)
         wire.mode = "down"
         wire.cut()
         recorder.count(hit())
@@ -491,7 +498,7 @@ class TestRecorder:
 
     def test_what_has_piled_up_goes_in_several_trips(self, recorder, wire, monkeypatch):
         """One that takes longer than the socket's timeout would never be answered."""
-        monkeypatch.setattr(contrib, "_AT_ONCE", 4)
+        monkeypatch.setattr(redis_recorder, "_AT_ONCE", 4)
         wire.mode = "down"
         wire.cut()
         for number in range(9):
@@ -524,7 +531,7 @@ class TestDoubt:
     def test_it_is_counted_once(self, recorder, spend, wire, mode):
         spend(quota(units=0))
         wire.mode = mode
-        with pytest.raises(contrib.redis.RedisError):
+        with pytest.raises(outage.CacheFailed):
             spend(quota(units=3))
 
         wire.mode = "up"
@@ -539,7 +546,7 @@ class TestDoubt:
         settings.APIKEYS_LIMITS_FAIL = "closed"
         spend(quota(units=0))
         wire.mode = "hung"
-        with pytest.raises(contrib.redis.RedisError):
+        with pytest.raises(outage.CacheFailed):
             spend(quota(units=3))
 
         wire.mode = "up"
@@ -551,7 +558,7 @@ class TestDoubt:
     def test_what_arrives_late_is_not_counted_again(self, recorder):
         state = recorder._mine()
         rows = {}
-        contrib._add_request(rows, use(), "")
+        parcels.add_request(rows, use(), "")
         first = state.packed(rows, {})
         link().count((), first)
         state._free.append((first.slot, first.number))
@@ -568,7 +575,7 @@ class TestDoubt:
         """What is counted meanwhile waits, and is added up."""
         wire.mode = "down"
         wire.cut()
-        with pytest.raises(contrib.redis.RedisError):
+        with pytest.raises(outage.CacheFailed):
             spend()
         for _ in range(5):
             _, used = spend()
@@ -583,7 +590,7 @@ class TestDoubt:
     def test_the_next_request_brings_it_once_redis_is_back(self, recorder, spend, wire):
         wire.mode = "down"
         wire.cut()
-        with pytest.raises(contrib.redis.RedisError):
+        with pytest.raises(outage.CacheFailed):
             spend()
         wire.mode = "up"
         recorder._mine()._rests_until = 0.0
@@ -599,7 +606,7 @@ class TestDoubt:
         def down(*args):
             raise OperationalError
 
-        monkeypatch.setattr(limits, "stored_units", down)
+        monkeypatch.setattr(quotas, "stored_units", down)
         with pytest.raises(Unavailable):
             spend(quota(units=3))
 
@@ -617,7 +624,7 @@ class TestFailingRedis:
         secret = issue(scopes=["customers:read"], rate_limit="100/m").secret
 
         # Whoever is slow, it is one rest.
-        monkeypatch.setattr(limits, "REST_SECONDS", 60)
+        monkeypatch.setattr(outage, "REST_SECONDS", 60)
 
         def call():
             return client.get("/customers/", headers=bearer(secret)).status_code
@@ -659,15 +666,15 @@ class TestFailingRedis:
             process.send_signal(signal.SIGSTOP)
             hung = call()
             process.send_signal(signal.SIGCONT)
-            limits.breaker.reset()
+            breaker.reset()
             resumed = call()
             conf.usage_recorder.flush()
             process.kill()
             process.wait()
-            limits.breaker.reset()
+            breaker.reset()
             dead = call()
             with server.started(process.args[0], int(process.args[2])):
-                limits.breaker.reset()
+                breaker.reset()
                 # The script is not there any more, either.
                 back = call()
                 conf.usage_recorder.flush()
@@ -696,7 +703,7 @@ class TestFlush:
     def test_a_batch_that_was_read_in_part_is_not_taken_for_the_whole(self, counted, recorder):
         """Another flush deletes it just then; were that one to end first, it is read again."""
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(contrib._Link, "fields", lambda self, id_: None)
+            patch.setattr(redis_connection.Link, "fields", lambda self, id_: None)
             assert recorder.flush() == 0
 
         assert requests() == 0
@@ -722,7 +729,7 @@ class TestFlush:
     def test_one_that_ended_before_it_deleted(self, counted, recorder):
         link().take()
         (id_,) = link().listed()
-        apply(contrib._read(id_, link().fields(id_)))
+        apply(parcels.batch_of(id_, link().fields(id_)))
 
         recorder.flush()
 
@@ -736,7 +743,7 @@ class TestFlush:
             raise OperationalError
 
         with monkeypatch.context() as patch:
-            patch.setattr(contrib, "apply", away)
+            patch.setattr(redis_recorder, "apply", away)
             for _ in range(3):
                 with pytest.raises(OperationalError):
                     recorder.flush()
@@ -759,7 +766,7 @@ class TestFlush:
             apply(batch)
 
         with monkeypatch.context() as patch:
-            patch.setattr(contrib, "apply", refuse)
+            patch.setattr(redis_recorder, "apply", refuse)
             with pytest.raises(ValueError, match="bad"):
                 recorder.flush()
 

@@ -10,10 +10,10 @@ from rest_framework.permissions import AllowAny
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from django_apikeys import limits
 from django_apikeys.drf.permissions import HasScope
 from django_apikeys.drf.throttling import APIKeyThrottle
 from django_apikeys.models import APIKeySecret, OwnerQuota
+from django_apikeys.outage import breaker
 from django_apikeys.policy import UserPolicy
 from tests.conftest import bearer
 from tests.factories import UserFactory
@@ -123,7 +123,7 @@ def plan(settings, monkeypatch):
         }
     }
     stopped(monkeypatch, NOW.timestamp())
-    limits.breaker.reset()
+    breaker.reset()
 
     def plan(**fields):
         settings.APIKEYS_PLANS = {"free": fields}
@@ -470,7 +470,7 @@ class TestBodies:
         settings.CACHES = {"default": {"BACKEND": "django.core.cache.backends.dummy.DummyCache"}}
 
         response = limit_of("1/m")()
-        limits.breaker.reset()
+        breaker.reset()
 
         assert response.status_code == 503
         assert response["Retry-After"] == "2"

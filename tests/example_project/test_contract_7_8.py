@@ -17,9 +17,10 @@ from django.utils import timezone
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from django_apikeys import limits, services
+from django_apikeys import outage, services
 from django_apikeys.drf.throttling import APIKeyThrottle
 from django_apikeys.models import APIKey, APIKeyTotals, FlushedBatch, OwnerQuota
+from django_apikeys.outage import breaker
 from django_apikeys.testing import flush_usage, reset_usage
 from example_project import urls
 from example_project.crm.policy import OrganisationPolicy
@@ -87,10 +88,10 @@ def counters(settings):
     }
     forget("default", "rates", "quotas")
     reset_usage()
-    limits.breaker.reset()
+    breaker.reset()
     yield
     reset_usage()
-    limits.breaker.reset()
+    breaker.reset()
 
 
 @pytest.fixture
@@ -129,8 +130,8 @@ def dead_cache(settings, monkeypatch):
     """A cache that is down, and the clock of how long it is left alone."""
     settings.CACHES = {"default": {"BACKEND": f"{__name__}.DeadCache"}}
     monkeypatch.setattr(DeadCache, "tried", 0)
-    monkeypatch.setattr(limits, "time", BreakerClock())
-    return limits.time
+    monkeypatch.setattr(outage, "time", BreakerClock())
+    return outage.time
 
 
 def forget(*names):
