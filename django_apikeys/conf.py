@@ -166,6 +166,21 @@ class Configuration:
         return _days("APIKEYS_RETIRED_DAYS", 365)
 
     @property
+    def UNUSED_DAYS(self) -> int | None:
+        """Days after which ``notify`` tells that a key is not used; None: never."""
+        if getattr(settings, "APIKEYS_UNUSED_DAYS", 90) is None:
+            return None
+        return _days("APIKEYS_UNUSED_DAYS", 90)
+
+    @property
+    def UNUSED_ACTION(self) -> Literal["tell", "disable"]:
+        """Whether ``notify`` disables a key that is not used before it tells of it."""
+        value = _text("APIKEYS_UNUSED_ACTION", "tell")
+        if value not in ("tell", "disable"):
+            raise ImproperlyConfigured('APIKEYS_UNUSED_ACTION is "tell" or "disable".')
+        return "disable" if value == "disable" else "tell"
+
+    @property
     def MAX_KEYS_PER_OWNER(self) -> int | None:
         """Keys that an owner may have that are not revoked; default None, no cap."""
         most = getattr(settings, "APIKEYS_MAX_KEYS_PER_OWNER", None)

@@ -179,6 +179,7 @@ class APIKey(models.Model):
         indexes = (
             models.Index(fields=("owner", "-created_at"), name="apikeys_key_owner_created"),
             models.Index(fields=("-created_at", "-id"), name="apikeys_key_created"),
+            models.Index(fields=("expires_at",), name="apikeys_key_expires"),
         )
         constraints = (
             models.CheckConstraint(

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from django.db.models import Model, QuerySet
 
     from django_apikeys.keys.grants import Grant
+    from django_apikeys.models import APIKey
 
 Action = Literal["see", "create", "change", "rotate", "revoke", "reveal", "delete"]
 Person = Any  # a user, AnonymousUser included
@@ -81,6 +82,13 @@ class Policy(Protocol):
     def owner_name(self, owner: Any) -> str:
         """Return what lists and events call the owner."""
 
+    def notice_recipients(self, key: APIKey) -> Sequence[str]:
+        """Return the e-mail addresses that are told of *key*: it expires, say.
+
+        Called by ``apikeys notify``, which logs what it raises, and tries again later.
+        Each address gets a message of its own; none: nobody gets one.
+        """
+
 
 class BasePolicy:
     """Nobody may do anything; owners are active, without a plan, named by ``str()``."""
@@ -128,6 +136,9 @@ class BasePolicy:
     def owner_name(self, owner: Any) -> str:
         return str(owner)
 
+    def notice_recipients(self, key: APIKey) -> Sequence[str]:
+        return ()
+
 
 class UserPolicy(BasePolicy):
     """Keys belong to users, and each active user manages their own.
@@ -163,6 +174,14 @@ class UserPolicy(BasePolicy):
 
     def owner_name(self, owner: Any) -> str:
         return str(owner.get_username())
+
+    def notice_recipients(self, key: APIKey) -> Sequence[str]:
+        """The owner's address, where they are active and have one."""
+        owner: Any = key.owner
+        if owner is None or not owner.is_active:
+            return ()
+        address = getattr(owner, owner.get_email_field_name(), None)
+        return (address,) if address else ()
 
 
 def _user_names() -> Collection[str]:

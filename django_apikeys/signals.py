@@ -1,7 +1,8 @@
 """What a host can listen to.
 
 Those of a change are sent after its transaction has committed, ``key_refused`` at
-once, in the request that is refused, and the last two by the flush that finds it out.
+once, in the request that is refused, the two that follow it by the flush that finds it out,
+and ``key_notice`` by ``apikeys notify``.
 All are sent with ``sender=APIKey``, by ``send_robust``: a receiver that raises is logged
 by Django and breaks nothing.
 
@@ -21,6 +22,10 @@ key_used_from_new_address ``key``, ``address`` (text), ``at``: of a key that was
                           from others before
 quota_reached             ``owner_id`` (text), ``month`` (its first day), ``percent`` (80
                           or 100), ``units``, ``quota``
+key_notice                ``key``, ``kind`` (``expires_in_30``, ``expires_in_7``,
+                          ``expires_in_1``, ``expired``, ``unused``, ``rotation_due``),
+                          ``about`` (text): the three name the notice, which may be sent
+                          again where a run failed
 ========================= =========================================================
 
 A key that is deleted is revoked as well; ``key_deleted`` alone tells of it.
@@ -45,6 +50,7 @@ key_refused = Signal()
 retired_secret_used = Signal()
 key_used_from_new_address = Signal()
 quota_reached = Signal()
+key_notice = Signal()
 
 
 def send(signal: Signal, **facts: Any) -> None:

@@ -143,12 +143,17 @@ class Upsert:
 
 
 def insert_once(connection: BaseDatabaseWrapper, row: Model) -> bool:
-    """Insert *row*; False where one with its primary key is there already.
+    """Insert *row*; False where one with its primary key, or unique values, is there already.
 
-    Another transaction that has inserted it is waited for. Nothing is raised, which
-    would break the transaction on PostgreSQL.
+    A primary key that it does not have is left to the database, and not told. Another
+    transaction that has inserted it is waited for. Nothing is raised, which would break the
+    transaction on PostgreSQL.
     """
-    fields = row._meta.concrete_fields
+    fields = [
+        field
+        for field in row._meta.concrete_fields
+        if not (field.primary_key and field.value_from_object(row) is None)
+    ]
     names = ", ".join(connection.ops.quote_name(str(field.column)) for field in fields)
     values = [
         field.get_db_prep_save(field.pre_save(row, add=True), connection) for field in fields

@@ -19,6 +19,7 @@ from typing import Any
 from urllib.parse import quote
 
 import dj_database_url
+import django
 from django.core.exceptions import ImproperlyConfigured
 
 BASE_DIR = Path(__file__).resolve().parent
@@ -131,6 +132,12 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 LANGUAGE_CODE = "en"
 TIME_ZONE = "UTC"
 USE_TZ = True
+# Mails are printed where DEBUG is on; else a server on this machine takes them.
+_MAILER = f"django.core.mail.backends.{'console' if DEBUG else 'smtp'}.EmailBackend"
+if django.VERSION >= (6, 1):
+    MAILERS = {"default": {"BACKEND": _MAILER}}
+else:
+    EMAIL_BACKEND = _MAILER
 LOGIN_REDIRECT_URL = "/"
 LOGOUT_REDIRECT_URL = "/"
 AUTH_PASSWORD_VALIDATORS = [

@@ -16,7 +16,7 @@ from django.db import OperationalError, connection
 from django.utils import timezone
 
 from django_apikeys.conf import conf
-from django_apikeys.models import APIKey, APIKeyEvent, APIKeyTotals, APIKeyUsage
+from django_apikeys.models import APIKey, APIKeyEvent, APIKeyNotice, APIKeyTotals, APIKeyUsage
 from django_apikeys.policy import UserPolicy
 from tests.conftest import bearer
 from tests.factories import APIKeyFactory, UserFactory
@@ -638,5 +638,97 @@ def test_prune_on_a_terminal_shows_how_far_it_is():
 def test_prune_while_the_database_is_away_is_one_line(db):
     with connection.execute_wrapper(away), pytest.raises(CommandError) as raised:
         run("prune")
+
+    assert str(raised.value) == "The database says: connection failed: Is the server running?"
+
+
+@pytest.fixture
+def expired(user):
+    """Two keys of Ann that have expired."""
+    at = timezone.now() - timedelta(hours=1)
+    return [APIKeyFactory(owner=user, name=name, expires_at=at) for name in ("one", "two")]
+
+
+@pytest.mark.usefixtures("expired")
+def test_notify_says_how_many_were_told_of_what(mailoutbox):
+    out, err = run("notify")
+
+    assert out == ""
+    assert err.splitlines() == [
+        "Sent:",
+        "           0  that a key expires in 30 days",
+        "           0  that it expires in 7 days",
+        "           0  that it expires in a day",
+        "           2  that it has expired",
+        "           0  that it is not used",
+        "           0  that its secret is due for rotation",
+    ]
+    assert [mail.to for mail in mailoutbox] == [["ann@example.com"]] * 2
+    assert "           0  that it has expired" in run("notify")[1]
+
+
+def test_dry_run_of_notify_lists_what_would_be_sent_and_claims_nothing(expired, mailoutbox):
+    out, err = run("notify", "--dry-run")
+
+    assert sorted(out.splitlines()) == sorted(
+        f"expired        {key.pk}  {key.name}" for key in expired
+    )
+    assert err.splitlines()[0] == "This would be sent:"
+    assert "           2  that it has expired" in err
+    assert mailoutbox == []
+    assert not APIKeyNotice.objects.exists()
+
+
+def test_notify_as_json(expired):
+    key = APIKey.objects.order_by("pk").first()
+    counts = {
+        "expires_in_30": 0,
+        "expires_in_7": 0,
+        "expires_in_1": 0,
+        "expired": 2,
+        "unused": 0,
+        "rotation_due": 0,
+    }
+
+    listed = json.loads(run("notify", "--dry-run", "--json")[0])
+    sent, err = run("notify", "--json")
+
+    notices = listed.pop("notices")
+    assert listed == {"dry_run": True, **counts}
+    assert len(notices) == 2
+    assert notices[0] == {
+        "kind": "expired",
+        "key": {"id": str(key.pk), "name": key.name},
+        "about": f"{key.expires_at:%Y-%m-%dT%H:%M:%SZ}",
+    }
+    assert (json.loads(sent), err) == ({"dry_run": False, **counts, "failed": 0}, "")
+
+
+class ConfusedPolicy(UserPolicy):
+    """Knows nobody to tell of a key called two."""
+
+    def notice_recipients(self, key):
+        return {"one": ["ann@example.com"]}[key.name]
+
+
+@pytest.mark.usefixtures("expired")
+def test_notify_fails_where_one_could_not_be_sent(mailoutbox, settings):
+    """It says so once the others are sent."""
+    settings.APIKEYS_POLICY = "tests.test_command.ConfusedPolicy"
+    out, err = io.StringIO(), io.StringIO()
+
+    with pytest.raises(CommandError) as raised:
+        call_command("apikeys", "notify", "--json", stdout=out, stderr=err)
+
+    assert str(raised.value) == (
+        "1 could not be sent: the log says why. A run in an hour or later tries again."
+    )
+    assert (json.loads(out.getvalue())["expired"], json.loads(out.getvalue())["failed"]) == (1, 1)
+    assert len(mailoutbox) == 1
+
+
+def test_notify_while_the_database_is_away_is_one_line(db):
+    with connection.execute_wrapper(away), pytest.raises(CommandError) as raised:
+        run("notify")
 
     assert str(raised.value) == "The database says: connection failed: Is the server running?"

@@ -72,6 +72,8 @@ DEFAULTS = {
     "ROTATION_DAYS": 90,
     "REVOKE_ON_REUSE": False,
     "RETIRED_DAYS": 365,
+    "UNUSED_DAYS": 90,
+    "UNUSED_ACTION": "tell",
     "MAX_KEYS_PER_OWNER": None,
     "DEFAULT_LIFETIME": {"live": None, "test": None},
     "MAX_LIFETIME": {"live": None, "test": None},
@@ -121,6 +123,9 @@ def test_default(settings, name, expected):
         pytest.param("PEPPERS", {"2026-11": "pepper"}, id="PEPPERS"),
         pytest.param("ROTATION_DAYS", 1, id="ROTATION_DAYS"),
         pytest.param("REVOKE_ON_REUSE", True, id="REVOKE_ON_REUSE"),
+        pytest.param("UNUSED_DAYS", 1, id="UNUSED_DAYS"),
+        pytest.param("UNUSED_DAYS", None, id="UNUSED_DAYS, none"),
+        pytest.param("UNUSED_ACTION", "disable", id="UNUSED_ACTION"),
         pytest.param("MAX_KEYS_PER_OWNER", 1, id="MAX_KEYS_PER_OWNER"),
         pytest.param("MAX_KEYS_PER_OWNER", None, id="MAX_KEYS_PER_OWNER, none"),
         pytest.param("CACHE_TIMEOUT", 1, id="CACHE_TIMEOUT"),
@@ -248,9 +253,14 @@ def test_value(settings, name, value):
         pytest.param("CACHE_TIMEOUT", None, id="CACHE_TIMEOUT, none"),
         *[
             pytest.param(name, value, id=f"{name}, {what}")
-            for name in ("USAGE_HOURLY_DAYS", "USAGE_DAYS", "DELETED_DAYS", "RETIRED_DAYS")
+            for name in (
+                "UNUSED_DAYS",
+                "USAGE_HOURLY_DAYS",
+                "USAGE_DAYS",
+                "DELETED_DAYS",
+                "RETIRED_DAYS",
+            )
             for what, value in {
-                "none": None,
                 "zero": 0,
                 "text": "30",
                 "true": True,
@@ -258,6 +268,11 @@ def test_value(settings, name, value):
                 "more than a hundred years": 36_601,
             }.items()
         ],
+        pytest.param("USAGE_HOURLY_DAYS", None, id="USAGE_HOURLY_DAYS, none"),
+        pytest.param("USAGE_DAYS", None, id="USAGE_DAYS, none"),
+        pytest.param("DELETED_DAYS", None, id="DELETED_DAYS, none"),
+        pytest.param("UNUSED_ACTION", "delete", id="UNUSED_ACTION, unknown"),
+        pytest.param("UNUSED_ACTION", True, id="UNUSED_ACTION, true"),
         *[
             pytest.param("PLANS", value, id=f"PLANS, {what}")
             for what, value in {

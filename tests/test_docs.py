@@ -16,6 +16,7 @@ from django_apikeys.conf import Configuration
 from django_apikeys.drf.permissions import HasScope
 from django_apikeys.keys.restrictions import Refusal
 from django_apikeys.models import APIKey
+from django_apikeys.notices import KINDS
 from django_apikeys.policy import BasePolicy, UserPolicy
 from tests.documents import ROOT, blocks, curl
 from tests.factories import UserFactory
@@ -148,4 +149,10 @@ def test_each_action_of_the_command_is_documented():
     actions = re.findall(r'actions\.add_parser\(\s*"([a-z-]+)"', code)
 
     assert [name for name in actions if f"| `{name}" not in read("commands.md")] == []
-    assert len(actions) == 12
+    assert len(actions) == 13
+
+
+def test_each_kind_of_notice_is_documented():
+    table = read("notices.md")
+
+    assert [kind for kind in KINDS if f"`{kind}`" not in table] == []

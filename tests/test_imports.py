@@ -17,12 +17,20 @@ KEYS_MAY_NOT_IMPORT = ("django.db", "django.http", "django.conf", "rest_framewor
 READABLE_SETTINGS = {
     "models.py": {"AUTH_USER_MODEL"},
     "users.py": {"AUTH_USER_MODEL"},
+    "mails.py": {"LANGUAGE_CODE"},
     "migrations": {"AUTH_USER_MODEL"},
     "checks.py": {"MIDDLEWARE", "USE_TZ"},
     "drf/checks.py": {"ROOT_URLCONF"},
 }
 
-WRITERS = ("services/", "flushing.py", "upserts.py", "pruning.py", "migrations/")
+WRITERS = (
+    "services/",
+    "flushing.py",
+    "upserts.py",
+    "notices.py",
+    "pruning.py",
+    "migrations/",
+)
 # Nothing but a row, a queryset, a manager or a cursor has these.
 WRITES_BY_NAME = {
     "save",
@@ -341,6 +349,7 @@ def test_a_violation_is_found(module, source, expected):
         pytest.param("services/keys.py", "key.save(force_insert=True)", id="services, save"),
         pytest.param("flushing.py", "totals.update(requests=1)", id="flushing, update"),
         pytest.param("pruning.py", "hours.delete()", id="pruning, delete"),
+        pytest.param("notices.py", "claim.update(sent_at=now)", id="notices, update"),
         pytest.param(
             "migrations/0002_more.py", "keys.update(enabled=True)", id="migrations, update"
         ),

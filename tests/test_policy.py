@@ -10,7 +10,7 @@ from django_apikeys.exceptions import KeyRefused, WrongSecret
 from django_apikeys.policy import BasePolicy, UserPolicy
 from django_apikeys.verification import verify
 from tests.conftest import bearer
-from tests.factories import UserFactory
+from tests.factories import APIKeyFactory, UserFactory
 
 ACTIONS = ["see", "create", "change", "rotate", "revoke", "reveal", "delete"]
 
@@ -138,3 +138,24 @@ def test_a_user_name_that_is_a_number_stands_beside_a_secret_as_text():
     owner = {"is_active": True, "username": 4711}
 
     assert UserPolicy().basic_usernames(owner) == ["4711"]
+
+
+def test_the_owner_is_told_of_their_keys(user):
+    assert list(UserPolicy().notice_recipients(APIKeyFactory(owner=user))) == ["ann@example.com"]
+
+
+@pytest.mark.parametrize(
+    "fields", [{"is_active": False}, {"email": ""}], ids=["gone", "no address"]
+)
+def test_nobody_is_told_of_the_keys_of_an_owner_who_is(db, fields):
+    key = APIKeyFactory(owner=UserFactory(**fields))
+
+    assert list(UserPolicy().notice_recipients(key)) == []
+
+
+def test_nobody_is_told_of_the_keys_of_the_project(db):
+    assert list(UserPolicy().notice_recipients(APIKeyFactory(owner=None))) == []
+
+
+def test_the_base_tells_nobody(user):
+    assert list(BasePolicy().notice_recipients(APIKeyFactory(owner=user))) == []

@@ -7,7 +7,13 @@ from types import SimpleNamespace
 import pytest
 from django.db import connection
 
-from django_apikeys.models import APIKeyAddress, APIKeyTotals, FlushedBatch, OwnerQuota
+from django_apikeys.models import (
+    APIKeyAddress,
+    APIKeyNotice,
+    APIKeyTotals,
+    FlushedBatch,
+    OwnerQuota,
+)
 from django_apikeys.upserts import Upsert, insert_once
 
 pytestmark = pytest.mark.django_db
@@ -143,3 +149,16 @@ def test_row_is_inserted_once():
     assert insert_once(connection, FlushedBatch(pk=ONE, at=at(2))) is False
 
     assert FlushedBatch.objects.values_list("pk", "at").get() == (ONE, at(1))
+
+
+def test_row_that_the_database_numbers_is_inserted_once(issued):
+    """By its unique values."""
+
+    def row(claimed_at):
+        names = {"key": issued.key, "kind": "expired", "about": "2026-05-01T00:00:00Z"}
+        return APIKeyNotice(**names, claimed_at=claimed_at)
+
+    assert insert_once(connection, row(at(1))) is True
+    assert insert_once(connection, row(at(2))) is False
+
+    assert APIKeyNotice.objects.values_list("claimed_at").get() == (at(1),)

@@ -348,6 +348,10 @@ class Migration(migrations.Migration):
             model_name="apikey",
             index=models.Index(fields=["-created_at", "-id"], name="apikeys_key_created"),
         ),
+        migrations.AddIndex(
+            model_name="apikey",
+            index=models.Index(fields=["expires_at"], name="apikeys_key_expires"),
+        ),
         migrations.AddConstraint(
             model_name="apikey",
             constraint=models.CheckConstraint(

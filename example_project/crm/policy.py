@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, get_args
 
+from django.contrib.auth import get_user_model
+
 from django_apikeys.policy import Action, BasePolicy
 from example_project.crm.models import Organisation, Role
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Mapping, Sequence
 
     from django.db.models import QuerySet
+
+    from django_apikeys.models import APIKey
 
 MAY: Mapping[Role, tuple[Action, ...]] = {
     Role.OWNER: get_args(Action),
@@ -53,3 +57,12 @@ class OrganisationPolicy(BasePolicy):
 
     def owner_name(self, owner: Organisation) -> str:
         return owner.name
+
+    def notice_recipients(self, key: APIKey) -> Sequence[str]:
+        """The Owners of the organisation, who can do something about it."""
+        if key.owner is None or not key.owner.is_active:
+            return ()
+        people = get_user_model().objects.filter(
+            memberships__organisation=key.owner, memberships__role=Role.OWNER, is_active=True
+        )
+        return [person.email for person in people.order_by("pk") if person.email]

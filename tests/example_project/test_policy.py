@@ -198,3 +198,32 @@ def test_lists_call_an_organisation_by_its_name(person, acme, issue):
     answer = person("member", acme).get("/api/v1/keys/")
 
     assert answer.data["data"][0]["owner"] == {"id": acme.pk, "name": "Acme"}
+
+
+def test_the_owners_of_the_organisation_are_told_of_its_keys(acme, globex, issue):
+    """Those who are active and have an address; nobody else of it, and nobody of another."""
+    for name, organisation, role, fields in (
+        ("first", acme, "owner", {}),
+        ("second", acme, "owner", {}),
+        ("gone", acme, "owner", {"is_active": False}),
+        ("silent", acme, "owner", {"email": ""}),
+        ("admin", acme, "admin", {}),
+        ("member", acme, "member", {}),
+        ("rival", globex, "owner", {}),
+    ):
+        user = UserFactory.create(**{"email": f"{name}@example.com", **fields})
+        MembershipFactory.create(organisation=organisation, user=user, role=role)
+
+    told = policy.notice_recipients(issue().key)
+
+    assert told == ["first@example.com", "second@example.com"]
+
+
+def test_nobody_is_told_of_the_keys_of_the_project_or_of_an_inactive_organisation(acme, issue):
+    user = UserFactory.create(email="ann@example.com")
+    MembershipFactory.create(organisation=acme, user=user, role="owner")
+    of_project, of_acme = issue(owner=None).key, issue().key
+    acme.is_active = False
+
+    assert list(policy.notice_recipients(of_project)) == []
+    assert list(policy.notice_recipients(of_acme)) == []

@@ -77,6 +77,12 @@ def test_redis_is_given_a_tenth_of_a_second():
         ({"DJANGO_SECRET_KEY": "k"}, "s.SECRET_KEY", "k"),
         ({}, "hasattr(s, 'APIKEYS_PEPPERS')", False),
         ({"APIKEYS_PEPPER": "p"}, "s.APIKEYS_PEPPERS", {"main": "p"}),
+        ({}, "s._MAILER", "django.core.mail.backends.console.EmailBackend"),
+        (
+            {"DJANGO_DEBUG": "0", "DJANGO_SECRET_KEY": "k"},
+            "s._MAILER",
+            "django.core.mail.backends.smtp.EmailBackend",
+        ),
         ({}, "hasattr(s, 'SECURE_SSL_REDIRECT')", False),
         ({"DJANGO_HTTPS": "1"}, "s.SECURE_SSL_REDIRECT", True),
         ({"DJANGO_HTTPS": "1"}, "[s.SESSION_COOKIE_SECURE, s.CSRF_COOKIE_SECURE]", [True, True]),

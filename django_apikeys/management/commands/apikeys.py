@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from argparse import ArgumentTypeError
+from collections import Counter
 from datetime import UTC, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -14,7 +15,7 @@ from django.db import Error as DatabaseTrouble
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 
-from django_apikeys import pruning, reports, services, terminal
+from django_apikeys import notices, pruning, reports, services, terminal
 from django_apikeys.actors import Actor
 from django_apikeys.conf import LONGEST, conf
 from django_apikeys.exceptions import ChangeRefused
@@ -47,6 +48,14 @@ PRUNED = {
     "addresses": "addresses not seen for {0.USAGE_DAYS} days",
     "batches": "ids of flushes older than 7 days",
 }
+TOLD = {
+    "expires_in_30": "that a key expires in 30 days",
+    "expires_in_7": "that it expires in 7 days",
+    "expires_in_1": "that it expires in a day",
+    "expired": "that it has expired",
+    "unused": "that it is not used",
+    "rotation_due": "that its secret is due for rotation",
+}
 
 
 class Command(BaseCommand):
@@ -54,7 +63,7 @@ class Command(BaseCommand):
 
     help = (
         "Create, list, show, rotate, revoke and delete API keys; show, flush and prune their "
-        "usage; count peppers; print the pattern."
+        "usage; send notices; count peppers; print the pattern."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -147,6 +156,10 @@ class Command(BaseCommand):
 
         flush = actions.add_parser("flush", help="Move what was counted to the database.")
         flush.set_defaults(run=self._flush)
+
+        notify = actions.add_parser("notify", help="Tell of keys that need to be looked after.")
+        notify.add_argument("--dry-run", action="store_true", help="Say what it would be.")
+        notify.set_defaults(run=self._notify)
 
         prune = actions.add_parser("prune", help="Delete what need not be kept any more.")
         prune.add_argument("--dry-run", action="store_true", help="Say what it would be.")
@@ -312,6 +325,41 @@ class Command(BaseCommand):
                 "APIKEYS_USAGE_RECORDER counts in each process, which flushes what is its own: "
                 "nothing of another could be flushed here."
             )
+
+    def _notify(self, options: dict[str, Any]) -> None:
+        now = timezone.now()
+        if options["dry_run"]:
+            self._list_notices(now, as_json=options["json"])
+            return
+        sent = notices.send_due(now)
+        if options["json"]:
+            self._print_json({"dry_run": False, **sent.counts, "failed": sent.failed})
+        else:
+            self._say_notices("Sent:", sent.counts)
+        if sent.failed:
+            raise CommandError(
+                f"{sent.failed:,} could not be sent: the log says why. "
+                "A run in an hour or later tries again."
+            )
+
+    def _list_notices(self, now: datetime, *, as_json: bool) -> None:
+        counts, listed = Counter(dict.fromkeys(TOLD, 0)), []
+        for notice in notices.due(now):
+            counts[notice.kind] += 1
+            key = {"id": str(notice.key_id), "name": notice.key_name}
+            if as_json:
+                listed.append({"kind": notice.kind, "key": key, "about": notice.about})
+            else:
+                self.stdout.write(f"{notice.kind:13}  {key['id']}  {key['name']}")
+        if as_json:
+            self._print_json({"dry_run": True, **counts, "notices": listed})
+        else:
+            self._say_notices("This would be sent:", counts)
+
+    def _say_notices(self, title: str, counts: Mapping[str, int]) -> None:
+        self._say(title)
+        for kind, text in TOLD.items():
+            self._say(f"{counts[kind]:>12,}  {text}")
 
     def _prune(self, options: dict[str, Any]) -> None:
         now, dry_run = timezone.now(), options["dry_run"]
