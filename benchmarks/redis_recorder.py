@@ -16,17 +16,20 @@ import itertools
 import json
 import os
 import signal
-import socket
-import subprocess
 import sys
 import threading
 import time
 from collections import Counter
-from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-ROOT = Path(__file__).resolve().parent.parent
-HOST = "127.0.0.1"
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from benchmarks.sites import HOST, Site, workers_of
+
+if TYPE_CHECKING:
+    import subprocess
+
 INTERVAL = 5  # seconds between two flushes of the recorder in memory, by default
 FLUSH = 1  # seconds that one may take
 
@@ -53,7 +56,13 @@ def parsed() -> argparse.Namespace:
 
 def measured(options: argparse.Namespace, recorder: str, *, kill_all: bool) -> bool:
     """Print what was answered and what was stored; tell whether the claim holds."""
-    site = Site(options, recorder)
+    site = Site(
+        options.workers,
+        options.database_url,
+        DJANGO_SETTINGS_MODULE="benchmarks.redis_recorder_settings",
+        REDIS_URL=options.redis_url,
+        BENCHMARK_RECORDER=recorder,
+    )
     site.manage("migrate", "--verbosity", "0")
     key = json.loads(
         site.manage("apikeys", "create", "--json", "--name", "b", "--rate-limit", "1000000/m")
@@ -85,70 +94,6 @@ def kill_one(gunicorn: subprocess.Popen[bytes]) -> int:
     pid = workers_of(gunicorn)[0]
     os.kill(pid, signal.SIGKILL)
     return pid
-
-
-def workers_of(gunicorn: subprocess.Popen[bytes]) -> list[int]:
-    done = subprocess.run(  # noqa: S603 - our own child
-        ["ps", "-o", "pid=", "--ppid", str(gunicorn.pid)],  # noqa: S607 - wherever it is
-        capture_output=True,
-        check=False,  # it fails where there are none
-    )
-    return [int(pid) for pid in done.stdout.split()]
-
-
-class Site:
-    """The example project on a port of its own."""
-
-    def __init__(self, options: argparse.Namespace, recorder: str) -> None:
-        self.workers = options.workers
-        with socket.socket() as probe:
-            probe.bind((HOST, 0))
-            self.port = probe.getsockname()[1]
-        self.environment = {
-            **os.environ,
-            "DJANGO_SETTINGS_MODULE": "benchmarks.redis_recorder_settings",
-            "DJANGO_DEBUG": "0",
-            "DJANGO_SECRET_KEY": "a-key-of-fifty-characters-that-only-this-benchmark-uses",
-            "DATABASE_URL": options.database_url,
-            "REDIS_URL": options.redis_url,
-            "BENCHMARK_RECORDER": recorder,
-        }
-
-    def manage(self, *arguments: str) -> str:
-        """Return what ``manage.py`` prints for *arguments*."""
-        return subprocess.run(  # noqa: S603 - this very project
-            [sys.executable, "example_project/manage.py", *arguments],
-            cwd=ROOT,
-            env=self.environment,
-            stdout=subprocess.PIPE,
-            encoding="utf-8",
-            check=True,
-        ).stdout
-
-    @contextmanager
-    def running(self):
-        """The process of gunicorn, which is ended as an operator ends it."""
-        arguments = ["--bind", f"{HOST}:{self.port}", "--workers", str(self.workers)]
-        with subprocess.Popen(  # noqa: S603 - this very project
-            [sys.executable, "-m", "gunicorn", *arguments, "example_project.wsgi"],
-            cwd=ROOT,
-            env=self.environment,
-            stderr=subprocess.DEVNULL,
-        ) as gunicorn:
-            try:
-                self._wait(gunicorn)
-                yield gunicorn
-            finally:
-                gunicorn.terminate()
-
-    def _wait(self, gunicorn: subprocess.Popen[bytes]) -> None:
-        for _ in range(300):
-            if len(workers_of(gunicorn)) == self.workers:
-                with socket.socket() as probe:
-                    if not probe.connect_ex((HOST, self.port)):
-                        return
-            time.sleep(0.1)
-        raise SystemExit("gunicorn did not start.")
 
 
 class Load:
