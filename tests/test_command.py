@@ -345,6 +345,89 @@ def test_bytes_that_are_no_text_are_said_in_one_line(db, args):
     assert "\n" not in str(raised.value)
 
 
+def test_rotate_prints_the_new_secret_to_stdout_and_all_else_to_stderr(issued, client):
+    out, err = run("rotate", str(issued.key.pk), "--reason=Every quarter.")
+
+    assert SECRET.fullmatch(out)
+    assert out.strip() not in err
+    assert f"The secret before, {issued.key.masked}, works until 20" in err
+    for secret in (issued.secret, out.strip()):
+        assert client.get("/customers/", headers=bearer(secret)).status_code == 200
+    assert APIKeyEvent.objects.latest("id").reason == "Every quarter."
+
+
+def test_rotate_takes_what_there_is_to_say_of_a_rotation(issued):
+    current = issued.key.current_secret.public_id
+
+    _out, err = run(
+        "rotate",
+        current,
+        "--grace-seconds=60",
+        "--starts=first_use",
+        f"--current={current}",
+    )
+
+    assert "works until the new one is used, and then for its grace." in err
+    changes = APIKeyEvent.objects.latest("id").changes
+    assert (changes["grace_seconds"][1], changes["starts"][1]) == (60, "first_use")
+
+
+def test_rotate_of_a_secret_that_has_leaked(issued, client):
+    _out, err = run("rotate", str(issued.key.pk), "--compromised")
+
+    assert "Every earlier secret has ended." in err
+    answer = client.get("/customers/", headers=bearer(issued.secret))
+    assert answer.json()["code"] == "retired_secret"
+
+
+def test_rotate_as_json_is_the_key_with_its_secret(issued, client):
+    out, err = run("rotate", str(issued.key.pk), "--json")
+
+    facts = json.loads(out)
+    assert err == ""
+    assert facts["previous_secret"]["masked"] == issued.key.masked
+    assert client.get("/customers/", headers=bearer(facts["secret"])).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("args", "reason"),
+    [
+        pytest.param(["--grace-seconds=-1"], "From 0 to 2592000 seconds", id="grace"),
+        pytest.param(["--compromised", "--grace-seconds=60"], "has no grace", id="compromised"),
+        pytest.param(["--current=another00000"], "is another by now", id="current"),
+    ],
+)
+def test_rotate_that_is_refused_says_why_and_prints_no_secret(args, reason, issued):
+    with pytest.raises(CommandError, match=reason):
+        run("rotate", str(issued.key.pk), *args)
+
+    assert issued.key.secrets.count() == 1
+
+
+def test_retire_ends_the_previous_secret(issued, client):
+    run("rotate", str(issued.key.pk))
+
+    out, err = run("retire", str(issued.key.pk), "--reason=Nobody sends it.")
+
+    assert out == ""
+    assert "Retired the previous secret" in err
+    answer = client.get("/customers/", headers=bearer(issued.secret))
+    assert answer.json()["code"] == "retired_secret"
+
+
+def test_retire_as_json_is_the_key_as_it_is_now(issued):
+    run("rotate", str(issued.key.pk))
+
+    out, _err = run("retire", str(issued.key.pk), "--json")
+
+    assert json.loads(out)["previous_secret"] is None
+
+
+def test_retire_where_there_is_nothing_to_retire(issued):
+    with pytest.raises(CommandError, match="This key has no previous secret"):
+        run("retire", str(issued.key.pk))
+
+
 def test_delete_takes_a_key_out_of_every_list(issued, client):
     out, err = run("delete", str(issued.key.pk), "--reason=No longer needed.")
 

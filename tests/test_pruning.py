@@ -305,6 +305,34 @@ def test_deleted_key_is_kept_for_90_days(age, kept):
     assert APIKeySecret.objects.exists() is kept
 
 
+@pytest.mark.parametrize("slot", [None, 1], ids=["retired", "its grace is over"])
+@pytest.mark.parametrize(
+    ("age", "kept"),
+    [
+        pytest.param(timedelta(days=365), True, id="365 days"),
+        pytest.param(timedelta(days=365, seconds=1), False, id="365 days and a second"),
+    ],
+)
+def test_retired_secret_is_known_for_365_days(slot, age, kept, issued, client):
+    services.rotate_key(key=issued.key)
+    APIKeySecret.objects.filter(slot=1).update(slot=slot, retires_at=NOW - age)
+
+    done = pruning.prune(NOW)
+
+    assert done["secrets"] == (0 if kept else 1)
+    code = client.get("/customers/", headers=bearer(issued.secret)).json()["code"]
+    assert code == ("retired_secret" if kept else "invalid_key")
+
+
+def test_secrets_that_live_are_never_pruned(issued):
+    services.rotate_key(key=issued.key, starts="first_use")
+    long_ago = utc(2010, 1, 1)
+    APIKeySecret.objects.update(created_at=long_ago, first_used_at=long_ago)
+
+    assert pruning.prune(NOW)["secrets"] == 0
+    assert APIKeySecret.objects.count() == 2
+
+
 @pytest.mark.django_db
 def test_key_that_is_not_deleted_is_kept_however_old_and_dead():
     long_ago = utc(2010, 1, 1)

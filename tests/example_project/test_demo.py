@@ -13,6 +13,7 @@ from django.contrib.auth import authenticate
 from django.core.management import CommandError, call_command
 from django.urls import reverse
 
+from django_apikeys import services
 from django_apikeys.models import APIKey, APIKeyEvent
 from example_project.crm.demo import server, story
 from example_project.crm.demo.client import Answer, Client, Unexpected
@@ -158,16 +159,29 @@ def test_the_key_has_all_scopes_of_the_crm_and_says_where_it_is_from(demo):
     assert (event.actor_kind, event.actor_name) == ("command", "manage.py demo")
 
 
-def test_the_key_of_the_run_before_lives_on_and_older_ones_are_deleted(demo, client):
-    secrets = [json.loads(demo("--json")[0])["secret"] for _run in range(3)]
+def test_another_run_rotates_the_key_and_the_secret_before_lives_on(demo, client):
+    def call(secret):
+        return client.get("/api/v1/customers/", headers={"X-API-Key": secret})
 
-    answers = [
-        client.get("/api/v1/customers/", headers={"X-API-Key": secret}) for secret in secrets
-    ]
+    secrets = []
+    for _run in range(3):
+        secrets.append(json.loads(demo("--json")[0])["secret"])
+        call(secrets[-1])
+
+    answers = [call(secret) for secret in secrets]
 
     assert [answer.status_code for answer in answers] == [401, 200, 200]
-    assert answers[0].json()["error"]["reason"] == "revoked_key"
-    assert APIKey.objects.listed().count() == 2
+    assert answers[0].json()["error"]["reason"] == "retired_secret"
+    assert APIKey.objects.count() == 1
+
+
+def test_a_key_that_was_revoked_is_followed_by_another(demo):
+    demo()
+    services.revoke_key(key=APIKey.objects.get())
+
+    demo()
+
+    assert APIKey.objects.filter(revoked_at=None).count() == 1
 
 
 def test_a_key_that_somebody_else_made_is_left_alone(demo, acme, issue):
@@ -265,8 +279,8 @@ def test_the_whole_story_comes_true(tmp_path):
 
     lines = done.stdout.splitlines()
     assert done.returncode == 0, done.stdout + done.stderr
-    assert [line[0] for line in lines[:-1]] == ["✓"] * 13
-    assert lines[-1] == "All 13 steps passed."
+    assert [line[0] for line in lines[:-1]] == ["✓"] * 14
+    assert lines[-1] == "All 14 steps passed."
     assert list(tmp_path.iterdir()) == []
 
 

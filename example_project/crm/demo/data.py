@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.db import transaction
+from django.utils import timezone
 
 from django_apikeys import services
 from django_apikeys.actors import Actor
@@ -34,7 +35,6 @@ PASSWORD = "demo-password"  # noqa: S105 - well known on purpose
 SUPERUSER = "staff"
 ACTOR = Actor("command", name="manage.py demo")
 KEY_NAME = "Demo key"
-KEYS_KEPT = 2
 FIRST_DAY = datetime(2025, 1, 6, 8, 0, tzinfo=UTC)
 INVOICES = 30
 
@@ -123,7 +123,7 @@ def fill() -> Demo:
     for organisation in organisations:
         if not organisation.customers.exists():
             _rows(organisation)
-    return Demo(organisations, _new_key(organisations[0]))
+    return Demo(organisations, _key(organisations[0]))
 
 
 def _organisation(template: Organisation) -> Organisation:
@@ -203,12 +203,17 @@ def _rows(organisation: Organisation) -> None:
     )
 
 
-def _new_key(organisation: Organisation) -> IssuedSecret:
-    """Return a new key, since nobody can say the secret of an old one again.
+def _key(organisation: Organisation) -> IssuedSecret:
+    """Return the demo's key with a new secret, since nobody can say an old one again.
 
-    That of the run before lives on, for whoever is using it; older ones are deleted.
+    That of the run before lives on for its grace, for whoever is using it.
     """
-    issued = services.create_key(
+    keys = APIKey.objects.filter(owner=organisation, name=KEY_NAME, metadata__demo=True)
+    now = timezone.now()
+    made = next((key for key in keys if key.status_at(now) == "active"), None)
+    if made is not None:
+        return services.rotate_key(key=made, actor=ACTOR, reason="The demo was run again.")
+    return services.create_key(
         owner=organisation,
         name=KEY_NAME,
         description="Made by manage.py demo, with all scopes of the CRM.",
@@ -216,9 +221,3 @@ def _new_key(organisation: Organisation) -> IssuedSecret:
         metadata={"demo": True},
         actor=ACTOR,
     )
-    keys = APIKey.objects.filter(
-        owner=organisation, name=KEY_NAME, metadata__demo=True, deleted_at=None
-    )
-    for key in keys.order_by("-created_at", "-id")[KEYS_KEPT:]:
-        services.delete_key(key=key, actor=ACTOR, reason="The demo has made newer keys.")
-    return issued

@@ -1,4 +1,4 @@
-"""The story of a key, step by step: made, used, refused where it should be, revoked."""
+"""The story of a key: made, used, refused where it should be, rotated, revoked."""
 
 from __future__ import annotations
 
@@ -171,6 +171,18 @@ def _(world: World) -> None:
     world.client.call("GET", CUSTOMERS, bearer(world.secret)).expect(401, "disabled_key")
     world.client.call("PATCH", world.key_url, OWNER, {"enabled": True}).expect(200)
     world.client.call("GET", CUSTOMERS, bearer(world.secret)).expect(200)
+
+
+@step("Rotated, both secrets work, and the old one is told so; retired, it is 401")
+def _(world: World) -> None:
+    old = world.secret
+    world.key = world.client.call("POST", f"{world.key_url}rotate/", OWNER).expect(201).data
+    world.client.call("GET", CUSTOMERS, bearer(world.secret)).expect(200)
+    answer = world.client.call("GET", CUSTOMERS, bearer(old)).expect(200)
+    told = answer.headers["X-API-Key-Rotated"]
+    expect(that=told == "true", otherwise=f"X-API-Key-Rotated is {told}.")
+    world.client.call("POST", f"{world.key_url}retire/", OWNER).expect(200)
+    world.client.call("GET", CUSTOMERS, bearer(old)).expect(401, "retired_secret")
 
 
 @step("Revoked, the very next call is 401")
