@@ -1,8 +1,9 @@
-"""The app: its checks and its receiver are connected when it is ready."""
+"""The app: its checks and its receivers are connected when it is ready."""
 
 from __future__ import annotations
 
 from django.apps import AppConfig
+from django.contrib.auth.signals import user_logged_in
 from django.core import checks
 from django.db.models.signals import pre_delete
 from django.utils.translation import gettext_lazy as _
@@ -16,15 +17,17 @@ class APIKeysConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        """Register the system checks, and what notes that a row is deleted."""
+        """Register the system checks, and what notes deleted rows and logins."""
         from django_apikeys import checks as findings  # noqa: PLC0415 - needs the apps
-        from django_apikeys import models, services  # noqa: PLC0415 - the same
+        from django_apikeys import logins, models, retrievable_checks, services  # noqa: PLC0415
 
         pre_delete.connect(services.note_deleted_row, sender=models.APIKey)
+        user_logged_in.connect(logins.note_login, dispatch_uid="django_apikeys.logins")
 
         checks.register(findings.check_settings, "django_apikeys")
         checks.register(findings.check_policy, "django_apikeys")
         checks.register(findings.check_peppers, checks.Tags.database)
         checks.register(findings.check_owner_column, checks.Tags.database)
+        checks.register(retrievable_checks.check_kept_secrets, checks.Tags.database)
         checks.register(findings.check_deployment, "django_apikeys", deploy=True)
         checks.register(findings.check_views, "django_apikeys")

@@ -19,10 +19,11 @@ from django_apikeys.keys.networks import normalise_network
 from django_apikeys.middleware import APIKeyMiddleware
 from django_apikeys.models import APIKey, count_by_pepper
 from django_apikeys.policy import UserPolicy
+from django_apikeys.retrievable_checks import deployment_findings, means_findings
 
 
 def check_settings(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
-    """E001, E004, E006, W001, W005, W010 to W012: what is wrong with the settings themselves."""
+    """E001, E004, E006, E009, W001, W005, W010 to W012: what is wrong with the settings."""
     findings: list[CheckMessage] = []
     for name, attribute in vars(Configuration).items():
         if not isinstance(attribute, property):
@@ -36,7 +37,13 @@ def check_settings(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
             # One setting may be read by several properties.
             if finding not in findings:
                 findings.append(finding)
-    usable = [_undeclared_views, _wildcard_proxies, _missing_middleware, limit_findings]
+    usable = (
+        _undeclared_views,
+        _wildcard_proxies,
+        _missing_middleware,
+        limit_findings,
+        means_findings,
+    )
     for find in () if findings else usable:
         findings += find()
     return findings + _naive_moments() + _unknown_settings()
@@ -140,8 +147,8 @@ def _unknown_settings() -> list[CheckMessage]:
 
 
 def check_deployment(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
-    """W002, W009, W013, W014: what serves to try the package, and not a site with visitors."""
-    return _derived_pepper() + cache_findings()
+    """W002, W009, W013, W014, W018: what a site with visitors should not have, or should know."""
+    return _derived_pepper() + cache_findings() + deployment_findings()
 
 
 def _derived_pepper() -> list[CheckMessage]:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
     from django_apikeys.clients import ClientResolver
+    from django_apikeys.keys.ciphers import FernetCipher
     from django_apikeys.keys.hashers import Hasher
     from django_apikeys.limits import Limiter
     from django_apikeys.policy import Policy
@@ -37,6 +38,11 @@ if TYPE_CHECKING:
 DAY = 24 * 60 * 60  # seconds
 LONGEST = timedelta(days=366 * 100)
 CREDENTIALS = ("bearer", "api-key", "x-api-key", "basic")
+# 32 bytes in base64, as ``Fernet.generate_key()`` writes them.
+FERNET_KEY_PATTERN = "[0-9A-Za-z_-]{42}[AEIMQUYcgkosw048]="
+_NEW_FERNET_KEY = (
+    'python -c "from cryptography.fernet import Fernet; print(Fernet.generate_key().decode())"'
+)
 
 
 class Configuration:
@@ -146,6 +152,23 @@ class Configuration:
                 f"APIKEYS_PEPPER_CURRENT: {current!r} is not in APIKEYS_PEPPERS."
             )
         return current or next(reversed(tuple(self.PEPPERS)), None)
+
+    @property
+    def RETRIEVABLE(self) -> bool:
+        """Whether new secrets are kept, encrypted, so that they can be shown again."""
+        return _switch("APIKEYS_RETRIEVABLE", default=False)
+
+    @property
+    def ENCRYPTION_KEYS(self) -> Sequence[MaskedText]:
+        """Fernet keys of what is kept: the first encrypts, all decrypt."""
+        if problem := _problem_with_fernet_keys(getattr(settings, "APIKEYS_ENCRYPTION_KEYS", ())):
+            raise ImproperlyConfigured(f"APIKEYS_ENCRYPTION_KEYS {problem}")
+        return tuple(map(MaskedText, getattr(settings, "APIKEYS_ENCRYPTION_KEYS", ())))
+
+    @property
+    def REVEAL_LOGIN_SECONDS(self) -> float:
+        """How old a login may be that reveals a secret without the password."""
+        return _seconds("APIKEYS_REVEAL_LOGIN_SECONDS", 600)
 
     @property
     def ROTATION_DAYS(self) -> int:
@@ -334,6 +357,19 @@ class Configuration:
         return resolver
 
 
+def cipher() -> FernetCipher:
+    """Return what encrypts secrets that are kept, with APIKEYS_ENCRYPTION_KEYS as they are now.
+
+    Raises ImproperlyConfigured where there are none, or the package cryptography is missing.
+    """
+    keys = conf.ENCRYPTION_KEYS
+    if not keys:
+        raise ImproperlyConfigured(
+            f"APIKEYS_ENCRYPTION_KEYS is empty: list a key, made by {_NEW_FERNET_KEY}"
+        )
+    return _cipher(tuple(keys))
+
+
 def unknown_settings() -> list[str]:
     """Return the settings that begin as ours do and are none."""
     names = [name for name in vars(Configuration) if not name.startswith("ratelimit_")]
@@ -441,6 +477,16 @@ def _problem_with_peppers(peppers: Any) -> str:
     return f"has an empty pepper: {empty[0]!r}." if empty else ""
 
 
+def _problem_with_fernet_keys(keys: Any) -> str:
+    # As that with peppers: returned, not raised.
+    if not isinstance(keys, (list, tuple)):
+        return "is a list of keys, the newest first."
+    for number, key in enumerate(keys, start=1):
+        if not isinstance(key, str) or not re.fullmatch(FERNET_KEY_PATTERN, key):
+            return f"has, as number {number}, what is no Fernet key: make one by {_NEW_FERNET_KEY}"
+    return ""
+
+
 def _masked(value: str | bytes) -> MaskedText | MaskedBytes:
     return MaskedText(value) if isinstance(value, str) else MaskedBytes(value)
 
@@ -501,6 +547,19 @@ def _hasher(
     ring.update((name, MaskedBytes(text.encode())) for name, text in listed)
     hasher: Hasher = _made("APIKEYS_HASHER", path, ring, current or first_derived)
     return hasher
+
+
+@lru_cache(maxsize=8)
+def _cipher(keys: tuple[MaskedText, ...]) -> FernetCipher:
+    try:
+        # Late: whoever keeps no secrets needs no cryptography.
+        from django_apikeys.keys.ciphers import FernetCipher  # noqa: PLC0415 - as said
+    except ImportError as error:
+        raise ImproperlyConfigured(
+            "APIKEYS_RETRIEVABLE needs the package cryptography: "
+            'pip install "django-apikeys[retrievable]".'
+        ) from error
+    return FernetCipher(keys)
 
 
 conf = Configuration()

@@ -13,10 +13,12 @@
     │   ├── InsufficientScope       403
     │   ├── RateLimited             429  the key's own rate, or that of the plan
     │   ├── QuotaExceeded           429  the owner's calendar month
+    │   ├── TooManyPasswords        429  wrong ones, of a person
     │   └── Unavailable             503  we cannot know
     └── ChangeRefused           a change is not made; code and message
         ├── InvalidInput            400  every bad field at once
         ├── NotPermitted            403  the policy says no
+        ├── PasswordRequired        403  the login is old, or the password wrong
         ├── BeyondCeiling           403  more than the one who asks may grant
         └── Conflict                409  the state of the key does not allow it
 
@@ -186,6 +188,18 @@ class QuotaExceeded(RateLimited):
     message = _("The quota of this month is used up.")
 
 
+class TooManyPasswords(Refused):
+    """Wrong passwords of one user, more than may be guessed; ``retry_after`` says how long."""
+
+    code = "rate_limited"
+    status = 429
+    message = _("Too many wrong passwords. Try again later, or log in.")
+
+    def __init__(self, retry_after: int) -> None:
+        super().__init__(self.code)
+        self.retry_after = retry_after
+
+
 class Unavailable(Refused):
     """What is asked cannot be known, or done, now."""
 
@@ -231,6 +245,13 @@ class NotPermitted(ChangeRefused):
     """The policy does not let the actor do this."""
 
     code = "permission_denied"
+    status = 403
+
+
+class PasswordRequired(ChangeRefused):
+    """The login is too old, and the password was not sent, or is wrong."""
+
+    code = "password_required"
     status = 403
 
 

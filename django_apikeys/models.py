@@ -62,7 +62,7 @@ class APIKeyQuerySet(models.QuerySet["APIKey"]):
         """
         primary = router.db_for_write(self.model)
         live = APIKeySecret.objects.using(primary).filter(slot__isnull=False)
-        live = live.select_related("totals").order_by("slot")
+        live = live.select_related("totals").defer("encrypted").order_by("slot")
         related = ("owner", "created_by", "revoked_by", "totals")
         keys = self.using(primary).filter(deleted_at=None).select_related(*related)
         return keys.prefetch_related(  # type: ignore[no-redef]  # set by services too
@@ -225,7 +225,8 @@ class APIKey(models.Model):
     def _secret(self, slot: int) -> APIKeySecret | None:
         if not hasattr(self, "live_secrets"):
             live = self.secrets.db_manager(self._state.db).filter(slot__isnull=False)
-            self.live_secrets = list(live.select_related("key").order_by("slot"))
+            live = live.select_related("key").defer("encrypted")
+            self.live_secrets = list(live.order_by("slot"))
         return next((secret for secret in self.live_secrets if secret.slot == slot), None)
 
 
@@ -236,8 +237,8 @@ class APIKeySecret(models.Model):
     is unique, which all three databases hold (MariaDB has no partial indexes).
     retires_at: when it ends, or has ended. grace_seconds: of the previous one, which waits
     for the first use of this one, and has no retires_at until then. reused_at: when it last
-    came back after its end, as far as that left an Event. encrypted: the text itself, in the
-    retrievable mode alone.
+    came back after its end, as far as that left an Event. encrypted: the text itself, of the
+    current secret, in the retrievable mode alone.
     """
 
     id = models.BigAutoField(primary_key=True)
@@ -291,6 +292,13 @@ def count_by_pepper() -> list[tuple[str, str, int]]:
     return [
         (row["head"].rstrip("$").partition("$")[2], row["sample"], row["count"]) for row in rows
     ]
+
+
+def count_by_encryption_key() -> list[tuple[str, int]]:
+    """Return the name of each key that kept secrets need, and the number of these secrets."""
+    secrets = APIKeySecret.objects.using(router.db_for_write(APIKeySecret))
+    by_name = secrets.exclude(encrypted="").values(name=Left("encrypted", 8)).order_by("name")
+    return list(by_name.annotate(count=Count("pk")).values_list("name", "count"))
 
 
 class AppendOnlyQuerySet(models.QuerySet["APIKeyEvent"]):

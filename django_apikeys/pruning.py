@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
 
 from django.db import IntegrityError, OperationalError, router, transaction
-from django.db.models import Exists, OuterRef
+from django.db.models import Exists, OuterRef, Q
 
 from django_apikeys import logs
 from django_apikeys.conf import conf
@@ -75,10 +75,11 @@ def prune(now: datetime, watch: Watcher | None = None) -> dict[str, int]:
     """Delete what need not be kept any more; return how many rows it was of what.
 
     ``keys``: deleted longer ago than APIKEYS_DELETED_DAYS, with their secrets. ``secrets``:
-    retired longer ago than APIKEYS_RETIRED_DAYS; such a one is unknown then. ``counters``:
-    of keys that are gone. ``usage``: older than APIKEYS_USAGE_DAYS. ``hours``: rows of an
-    hour that were rolled into days, older than APIKEYS_USAGE_HOURLY_DAYS. ``addresses``:
-    not seen for APIKEYS_USAGE_DAYS. ``batches``: ids of flushes, older than 7 days.
+    retired longer ago than APIKEYS_RETIRED_DAYS; such a one is unknown then. ``texts``: kept
+    of secrets that have ended, and emptied. ``counters``: of keys that are gone. ``usage``:
+    older than APIKEYS_USAGE_DAYS. ``hours``: rows of an hour that were rolled into days, older
+    than APIKEYS_USAGE_HOURLY_DAYS. ``addresses``: not seen for APIKEYS_USAGE_DAYS.
+    ``batches``: ids of flushes, older than 7 days.
 
     watch: called after each transaction with the name, the rows done and those to do.
     Raises django.db.Error; what was done until then stays done.
@@ -169,6 +170,19 @@ def _old_secrets(now: datetime) -> Rows:
     # One whose grace is over has its place until the next rotation.
     ended = _rows(APIKeySecret).exclude(slot=CURRENT)
     return ended.filter(retires_at__lt=now - timedelta(days=conf.RETIRED_DAYS))
+
+
+def _stray_texts(now: datetime) -> Rows:
+    # A process that dies as soon as it has revoked a key may leave one; nothing shows it.
+    kept = _rows(APIKeySecret).exclude(encrypted="")
+    return kept.filter(~Q(slot=CURRENT) | Q(slot=None) | Q(key__revoked_at__isnull=False))
+
+
+def _empty_texts(now: datetime) -> Iterator[int]:
+    texts = _stray_texts(now).order_by("pk")
+    while ids := list(texts.values_list("pk", flat=True)[:MOST_ROWS]):
+        rows = _rows(APIKeySecret).filter(pk__in=ids)
+        yield _in_transaction(partial(rows.update, encrypted=""))
 
 
 # --- Usage --------------------------------------------------------------------------------
@@ -278,6 +292,7 @@ STEPS = (
         lambda now: _old_secrets(now).count(),
         lambda now: _delete_in_batches(_old_secrets(now), "pk"),
     ),
+    Step("texts", lambda now: _stray_texts(now).count(), _empty_texts),
     Step("counters", _count_gone, _delete_gone),
     Step(
         "usage",

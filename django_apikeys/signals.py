@@ -12,6 +12,7 @@ key_updated               ``key``, ``actor``, ``changes`` ({field: [before, afte
 key_rotated               ``key``, ``actor``, ``reason``, ``compromised``, ``by_itself``: the
                           key did it, with its scope ``self:rotate``
 secret_retired            ``key``, ``actor``, ``reason``: its previous secret was ended
+key_revealed              ``key``, ``actor``: its secret was shown again
 key_revoked               ``key``, ``actor``, ``reason``
 key_deleted               ``key``, ``actor``, ``reason``
 key_refused               ``code``, ``public_id`` (None for an unknown one),
@@ -44,6 +45,7 @@ key_created = Signal()
 key_updated = Signal()
 key_rotated = Signal()
 secret_retired = Signal()
+key_revealed = Signal()
 key_revoked = Signal()
 key_deleted = Signal()
 key_refused = Signal()

@@ -1,6 +1,7 @@
 """Fixtures that more than one file needs."""
 
 import pytest
+from django.core.cache import cache
 from rest_framework.test import APIClient
 
 from django_apikeys import services
@@ -44,6 +45,24 @@ def as_user(user):
 
 def bearer(secret):
     return {"Authorization": f"Bearer {secret}"}
+
+
+# Of ``Fernet.generate_key()``, for tests alone.
+FERNET_KEY = "ZmVybmV0LWtleS1vZi10aGUtdGVzdHMtMzItYnl0ZXM="
+OTHER_FERNET_KEY = "YW5vdGhlci1rZXktb2YtdGhlLXRlc3RzLW9mLTMyLWI="
+
+
+@pytest.fixture
+def retrievable(settings):
+    """The mode in which secrets are kept. Whoever logs in after it has a fresh login."""
+    settings.APIKEYS_RETRIEVABLE = True
+    settings.APIKEYS_ENCRYPTION_KEYS = [FERNET_KEY]
+
+
+@pytest.fixture
+def no_guesses():
+    """No wrong passwords, of users whose ids other tests had too."""
+    cache.clear()
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from django_apikeys.keys.masking import Secret
 from django_apikeys.limits import RatelimitLimiter
 from django_apikeys.policy import BasePolicy, UserPolicy
 from django_apikeys.usage import MemoryRecorder
+from tests.conftest import FERNET_KEY
 
 SAMPLE = Secret("rak_live_7Fq2Lm9XcT0a_A3f2Kq9ZbYw0LrT7mVxD5sHnC8eJ1uGpQo4iRk6WtB20xFcJm")
 RESERVED = ["apikeys:read", "apikeys:write", "self:rotate", "self:revoke"]
@@ -69,6 +70,9 @@ DEFAULTS = {
     "TRUSTED_PROXIES": (),
     "PEPPERS": {},
     "PEPPER_CURRENT": None,
+    "RETRIEVABLE": False,
+    "ENCRYPTION_KEYS": (),
+    "REVEAL_LOGIN_SECONDS": 600,
     "ROTATION_DAYS": 90,
     "REVOKE_ON_REUSE": False,
     "RETIRED_DAYS": 365,
@@ -121,6 +125,9 @@ def test_default(settings, name, expected):
         pytest.param("REHASH", False, id="REHASH"),
         pytest.param("TRUSTED_PROXIES", ["10.0.0.0/8", "2001:db8::1"], id="TRUSTED_PROXIES"),
         pytest.param("PEPPERS", {"2026-11": "pepper"}, id="PEPPERS"),
+        pytest.param("RETRIEVABLE", True, id="RETRIEVABLE"),
+        pytest.param("ENCRYPTION_KEYS", (FERNET_KEY,), id="ENCRYPTION_KEYS"),
+        pytest.param("REVEAL_LOGIN_SECONDS", 30, id="REVEAL_LOGIN_SECONDS"),
         pytest.param("ROTATION_DAYS", 1, id="ROTATION_DAYS"),
         pytest.param("REVOKE_ON_REUSE", True, id="REVOKE_ON_REUSE"),
         pytest.param("UNUSED_DAYS", 1, id="UNUSED_DAYS"),
@@ -200,6 +207,23 @@ def test_value(settings, name, value):
         pytest.param("PEPPER_CURRENT", "one", id="PEPPER_CURRENT, not listed"),
         pytest.param("PEPPER_CURRENT", "", id="PEPPER_CURRENT, empty"),
         pytest.param("PEPPER_CURRENT", ["one"], id="PEPPER_CURRENT, list"),
+        pytest.param("RETRIEVABLE", "True", id="RETRIEVABLE, text"),
+        pytest.param("RETRIEVABLE", None, id="RETRIEVABLE, none"),
+        *[
+            pytest.param("ENCRYPTION_KEYS", value, id=f"ENCRYPTION_KEYS, {what}")
+            for what, value in {
+                "none": None,
+                "text": FERNET_KEY,
+                "dict": {"one": FERNET_KEY},
+                "bytes": [FERNET_KEY.encode()],
+                "a password": ["correct horse battery staple"],
+                "without its end": [FERNET_KEY[:-1]],
+                "with a line break": [f"{FERNET_KEY}\n"],
+                "of another alphabet": ["+" + FERNET_KEY[1:]],
+                "33 bytes": ["A" * 44],
+                "the second": [FERNET_KEY, ""],
+            }.items()
+        ],
         pytest.param("ROTATION_DAYS", 0, id="ROTATION_DAYS, zero"),
         pytest.param("REVOKE_ON_REUSE", "yes", id="REVOKE_ON_REUSE, text"),
         pytest.param("ROTATION_DAYS", "90", id="ROTATION_DAYS, text"),
@@ -240,7 +264,7 @@ def test_value(settings, name, value):
         pytest.param("CACHE", "counters", id="CACHE, not in CACHES"),
         *[
             pytest.param(name, value, id=f"{name}, {what}")
-            for name in ("CACHE_TIMEOUT", "USAGE_FLUSH_SECONDS")
+            for name in ("CACHE_TIMEOUT", "USAGE_FLUSH_SECONDS", "REVEAL_LOGIN_SECONDS")
             for what, value in {
                 "zero": 0,
                 "negative": -1,

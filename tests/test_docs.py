@@ -36,7 +36,8 @@ def read(page):
 
 @pytest.mark.parametrize("text", SNIPPETS)
 def test_each_python_snippet_runs(text, monkeypatch):
-    monkeypatch.setenv("APIKEYS_PEPPER", "from the environment")
+    for name in ("PEPPER", "ENCRYPTION_KEY", "ENCRYPTION_KEY_BEFORE"):
+        monkeypatch.setenv(f"APIKEYS_{name}", "from the environment")
     names = {
         "APIView": APIView,
         "ModelViewSet": ModelViewSet,
@@ -64,7 +65,7 @@ def test_each_setting_is_documented_and_each_documented_one_is_there():
 def test_each_check_is_documented_and_each_documented_one_is_there():
     code = "".join(
         (ROOT / "django_apikeys" / name).read_text(encoding="utf-8")
-        for name in ("checks.py", "cache_checks.py", "drf/checks.py")
+        for name in ("checks.py", "cache_checks.py", "retrievable_checks.py", "drf/checks.py")
     )
 
     in_code = set(re.findall(r'"django_apikeys\.([EW]\d{3})"', code))
@@ -95,6 +96,7 @@ def test_each_error_code_is_documented():
         ("key-list", {}),
         ("key-detail", {"pk": "{id}"}),
         ("key-revoke", {"pk": "{id}"}),
+        ("key-reveal", {"pk": "{id}"}),
         ("key-self", {}),
         ("key-events", {"pk": "{id}"}),
         ("event-list", {}),
@@ -149,7 +151,7 @@ def test_each_action_of_the_command_is_documented():
     actions = re.findall(r'actions\.add_parser\(\s*"([a-z-]+)"', code)
 
     assert [name for name in actions if f"| `{name}" not in read("commands.md")] == []
-    assert len(actions) == 13
+    assert len(actions) == 15
 
 
 def test_each_kind_of_notice_is_documented():

@@ -16,7 +16,9 @@ from django_apikeys.exceptions import (
     MalformedKey,
     NotAuthenticated,
     NotPermitted,
+    PasswordRequired,
     Refused,
+    TooManyPasswords,
     Unavailable,
     UnknownKey,
     WrongSecret,
@@ -73,6 +75,7 @@ CODES_OF_DEAD_KEYS = (
             'Bearer realm="api", error="insufficient_scope"',
             id="a view that declares none",
         ),
+        pytest.param(TooManyPasswords(5), 429, "rate_limited", None, id="too many passwords"),
         pytest.param(Unavailable(), 503, "unavailable", None, id="we cannot know"),
     ],
 )
@@ -89,6 +92,7 @@ def test_answer_to_a_request(error, status, code, challenge):
         pytest.param(
             BeyondCeiling({"scopes": ["a:b"]}), 403, "beyond_ceiling", id="beyond the ceiling"
         ),
+        pytest.param(PasswordRequired("x"), 403, "password_required", id="an old login"),
         pytest.param(Conflict("x"), 409, "conflict", id="state does not allow it"),
     ],
 )
@@ -128,7 +132,7 @@ def test_every_error_belongs_to_the_tree():
         if isinstance(value, type) and value.__module__ == "django_apikeys.exceptions"
     }
 
-    assert len(errors) == 19
+    assert len(errors) == 21
     assert all(issubclass(error, APIKeyError) for error in errors)
 
 

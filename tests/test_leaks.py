@@ -17,6 +17,7 @@ import pytest
 from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import got_request_exception
 from django.db import connection
+from django.views.debug import ExceptionReporter
 
 import django_apikeys
 from django_apikeys import credentials, services, verification
@@ -27,7 +28,7 @@ from django_apikeys.keys import format as secret_format
 from django_apikeys.keys.format import ALPHABET, checksum
 from django_apikeys.keys.masking import Secret
 from django_apikeys.models import APIKeyEvent
-from tests.conftest import bearer
+from tests.conftest import FERNET_KEY, bearer
 
 PACKAGE = Path(django_apikeys.__file__).parent
 # Part of no request: other faces of the package, and what stands apart from the two doors.
@@ -496,6 +497,136 @@ def test_error_page_shows_variables_of_ours(issued, client):
     assert "&lt;Secret ***&gt;" in page
 
 
+# --- Where a step of a reveal raises ------------------------------------------------------
+
+PASSWORD = "a-password-that-nobody-may-see"
+STEPS_OF_REVEAL = {
+    "APIKeyViewSet.reveal",
+    "APIKeyViewSet._permitted",
+    "drf.serializers.masked_data",
+    "_Password.to_internal_value",
+    "StrictSerializer.to_internal_value",
+    "logins.require_fresh",
+    "logins._confirm",
+    "logins._session_of",
+    "logins._stamp",
+    "services.retrieval.require_revealable",
+    "services.retrieval.reveal_secret",
+    "services.retrieval._read",
+    "services.retrieval._is_of",
+    "FernetCipher.decrypt",
+    "keys.ciphers._token",
+    "keys.format.parse",
+    "keys.format.checksum",
+    "HMACHasher.verify",
+    "HMACHasher._hex",
+    "Secret.__init__",
+    "Secret.reveal",
+    "IssuedSecret.secret",
+    "services.changes.record",
+    "services.changes.announce",
+    "representation.key_as_dict",
+}
+
+
+@pytest.fixture
+def retrieved(retrievable, no_guesses, issued, user, as_user):
+    """A secret that is kept; its owner has the password that nobody may see."""
+    user.set_password(PASSWORD)
+    user.save()
+    as_user.force_login(user)
+    return issued.secret
+
+
+def reveal(client, issued, *, by_form=False):
+    body = f"password={PASSWORD}" if by_form else f'{{"password": "{PASSWORD}"}}'
+    kind = "x-www-form-urlencoded" if by_form else "json"
+    path = f"/api/keys/{issued.key.pk}/reveal/"
+    return client.post(path, body, content_type=f"application/{kind}")
+
+
+def test_steps_of_a_reveal_that_are_listed_are_there():
+    assert set(map(label, STEPS)) >= STEPS_OF_REVEAL
+
+
+def test_what_is_retrieved_is_the_secret(retrieved, issued, as_user):
+    assert reveal(as_user, issued).json()["secret"] == retrieved
+
+
+@steps_of_the_house
+def test_step_of_a_reveal_that_raises_shows_nothing(step, retrieved, issued, as_user, raised):
+    with broken_step(*step):
+        answer = reveal(as_user, issued)
+
+    page = answer.content.decode()
+    assert raised or label(step) not in STEPS_OF_REVEAL
+    assert answer.status_code == 200 or not leaks(page, retrieved)
+    assert PASSWORD not in page
+    assert shown_variables(raised, retrieved) == []
+    assert [name for e in raised for name, value in variables(e) if PASSWORD in repr(value)] == []
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "cryptography.fernet.MultiFernet.decrypt",
+        "django.contrib.auth.backends.ModelBackend.authenticate",
+        "django.core.cache.backends.locmem.LocMemCache.decr",
+        "django.contrib.sessions.backends.base.SessionBase.__setitem__",
+        "rest_framework.renderers.JSONRenderer.render",
+        "rest_framework.response.Response.__init__",
+        "rest_framework.serializers.Serializer.run_validation",
+        "django_apikeys.models.APIKeyEvent.objects.create",
+        "hmac.digest",
+        "zlib.crc32",
+    ],
+)
+def test_foreign_step_of_a_reveal_that_raises_shows_nothing(
+    target, retrieved, issued, as_user, raised
+):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(target, broken)
+        answer = reveal(as_user, issued)
+
+    assert raised or target.endswith("decr")
+    assert answer.status_code == 200 or not leaks(answer.content.decode(), retrieved)
+    assert PASSWORD not in answer.content.decode()
+    assert shown_variables(raised, retrieved) == []
+    assert [name for e in raised for name, value in variables(e) if PASSWORD in repr(value)] == []
+
+
+def test_a_reveal_that_is_refused_logs_no_password(retrieved, issued, as_user, user, caplog):
+    caplog.set_level(logging.DEBUG)
+    caplog.set_level(logging.DEBUG, "django")
+    user.set_password("another")
+    user.save()
+    as_user.force_login(user)
+
+    answer = reveal(as_user, issued)
+
+    assert answer.status_code == 403
+    assert caplog.records
+    assert PASSWORD not in answer.content.decode() + str(dict(as_user.session))
+    assert [line for line in caplog.records if PASSWORD in repr(vars(line))] == []
+
+
+@pytest.mark.usefixtures("retrieved", "raised")
+def test_a_report_of_an_error_has_no_password_of_a_form(issued, as_user, settings):
+    """What is sent to ADMINS where a site shows nothing itself."""
+    reports = []
+
+    def report(request, **facts):
+        reports.append(ExceptionReporter(request, *sys.exc_info()).get_traceback_text())
+
+    settings.DEBUG = False
+    got_request_exception.connect(report)
+
+    with broken_step(services.retrieval, "_read"):
+        reveal(as_user, issued, by_form=True)
+
+    assert [("password = " in text, PASSWORD in text) for text in reports] == [(True, False)]
+
+
 # --- Where a setting is wrong -------------------------------------------------------------
 
 PEPPER = "a pepper that nobody may see"
@@ -523,3 +654,24 @@ def test_pepper_that_is_set_wrongly_is_in_no_frame(name, peppers, settings):
     assert "conf.py:PEPPERS:problem" in shown
     assert [where for where, value in shown.items() if PEPPER in repr(value)] == []
     assert PEPPER not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        pytest.param(FERNET_KEY, id="text"),
+        pytest.param({"one": FERNET_KEY}, id="dict"),
+        pytest.param([FERNET_KEY, ""], id="empty beside it"),
+        pytest.param([FERNET_KEY.encode()], id="bytes"),
+    ],
+)
+def test_encryption_key_that_is_set_wrongly_is_in_no_frame(keys, settings):
+    settings.APIKEYS_ENCRYPTION_KEYS = keys
+
+    with pytest.raises(ImproperlyConfigured) as error:
+        _ = conf.ENCRYPTION_KEYS
+
+    shown = dict(variables(error.value))
+    assert "conf.py:ENCRYPTION_KEYS:problem" in shown
+    assert [where for where, value in shown.items() if FERNET_KEY in repr(value)] == []
+    assert FERNET_KEY not in str(error.value)

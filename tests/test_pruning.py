@@ -28,6 +28,7 @@ NOW = utc(2026, 11, 20, 10, 37)
 NOTHING = {
     "keys": 0,
     "secrets": 0,
+    "texts": 0,
     "counters": 0,
     "usage": 0,
     "hours": 0,

@@ -18,7 +18,7 @@ from django_apikeys import services, verification
 from django_apikeys.authority import Authority, KeyAuthority
 from django_apikeys.exceptions import BeyondCeiling, Conflict, KeyRefused
 from django_apikeys.models import APIKey, APIKeyEvent, APIKeySecret
-from tests.conftest import bearer
+from tests.conftest import FERNET_KEY, OTHER_FERNET_KEY, bearer
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),
@@ -624,3 +624,56 @@ def test_change_that_waits_for_another_that_goes_beyond_is_refused(user, issue, 
 
     assert isinstance(other.error, BeyondCeiling)
     assert APIKey.objects.get(pk=target.pk).name == "target"
+
+
+# --- Secrets that are kept ----------------------------------------------------------------
+
+
+def kept():
+    return [bool(text) for text in APIKeySecret.objects.values_list("encrypted", flat=True)]
+
+
+@pytest.mark.usefixtures("retrievable")
+def test_revoke_of_a_kept_secret_waits_for_no_first_use_and_forgets_it_then(issued, rf):
+    """The request may be slow; what is kept is emptied as soon as it has ended."""
+    request = rf.get("/", headers=bearer(issued.secret))
+    other = Other(lambda: services.revoke_key(key=issued.key))
+
+    with transaction.atomic():
+        verification.verify(request)
+        other.start()
+        other.wait_until_it_waits()
+        revoked = Other(lambda: APIKey.objects.get().revoked_at).run_to_its_end().result
+
+    other.finish()
+    assert revoked is not None
+    assert kept() == [False]
+
+
+@pytest.mark.usefixtures("retrievable")
+def test_reveal_waits_for_a_revoke_and_shows_nothing(issued):
+    with meanwhile(lambda: services.reveal_secret(key=issued.key)) as other:
+        services.revoke_key(key=issued.key)
+
+    assert isinstance(other.error, Conflict)
+    assert kept() == [False]
+
+
+@pytest.mark.usefixtures("retrievable")
+def test_reveal_waits_for_a_rotation_and_shows_the_new_secret(issued):
+    with meanwhile(lambda: services.reveal_secret(key=issued.key)) as other:
+        rotated = services.rotate_key(key=issued.key)
+
+    assert other.error is None
+    assert other.result.secret == rotated.secret
+
+
+@pytest.mark.usefixtures("retrievable")
+def test_what_is_encrypted_anew_undoes_no_revoke(issued, settings):
+    settings.APIKEYS_ENCRYPTION_KEYS = [OTHER_FERNET_KEY, FERNET_KEY]
+
+    with meanwhile(services.reencrypt_secrets) as other:
+        services.revoke_key(key=issued.key)
+
+    assert (other.error, other.result) == (None, services.Reencrypted(0, 0))
+    assert kept() == [False]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
@@ -11,13 +12,18 @@ from rest_framework.fields import empty
 
 from django_apikeys import validation
 from django_apikeys.conf import conf
+from django_apikeys.keys.masking import MaskedText, Secret
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from rest_framework.request import Request
+
 # What a body says of the owner that does not name one; null is the project itself.
 UNSAID = object()
 _FORM_TOKEN = "csrfmiddlewaretoken"  # noqa: S105 - the name of Django's form field
+# A hasher takes neither lone surrogates nor, in good time, texts without an end.
+_NO_PASSWORD = re.compile(r"[\ud800-\udfff]|.{4097}", re.DOTALL)
 
 
 def _rules(cleaner: Callable[[object], Any]) -> list[Any]:
@@ -176,3 +182,37 @@ class RevokeInput(ReasonInput):
     """Why a key is revoked, and whether those made through it are too."""
 
     cascade = _Switch(required=False)
+
+
+class _Password(serializers.Field[Any, Any, Any, Any]):
+    # Not DRF's own, which makes a plain text of what is masked, and strips it.
+    default_error_messages = {"invalid": _("Not a valid password.")}
+
+    def to_internal_value(self, data: Any) -> Secret:
+        if not isinstance(data, str) or _NO_PASSWORD.search(data):
+            self.fail("invalid")
+        return Secret(data)
+
+
+class RevealInput(StrictSerializer):
+    """The password of whoever asks for a secret again; of a body that is ``masked_data``."""
+
+    password = _Password(required=False, write_only=True, style={"input_type": "password"})
+
+
+def masked_data(request: Request) -> Any:
+    """Return the body of *request*, whose texts no frame and no error page shows.
+
+    What is neither an object nor the text of a field has nothing to say, and is emptied.
+    """
+    if not isinstance(request.data, Mapping):
+        return _emptied(request.data)
+    return {
+        name: MaskedText(value) if isinstance(value, str) else _emptied(value)
+        for name, value in request.data.items()
+    }
+
+
+def _emptied(value: Any) -> Any:
+    # Of the same type, which the error names.
+    return type(value)()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from django.urls import path
+from django.views.decorators.debug import sensitive_post_parameters
 
 from django_apikeys.drf.views import (
     AccountView,
@@ -44,6 +45,14 @@ urlpatterns = [
         "keys/<str:pk>/retire/",
         APIKeyViewSet.as_view({"post": "retire"}, detail=True),
         name="key-retire",
+    ),
+    path(
+        "keys/<str:pk>/reveal/",
+        # Of a form; JSON is masked by the view.
+        sensitive_post_parameters("password")(
+            APIKeyViewSet.as_view({"post": "reveal"}, detail=True)
+        ),
+        name="key-reveal",
     ),
     path("keys/<str:pk>/events/", KeyEventsView.as_view(), name="key-events"),
     path("keys/<str:pk>/usage/", KeyUsageView.as_view(), name="key-usage"),

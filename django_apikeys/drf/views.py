@@ -17,7 +17,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 from rest_framework.viewsets import GenericViewSet
 
-from django_apikeys import logs, reports, services
+from django_apikeys import logins, logs, reports, services
 from django_apikeys.actors import Actor
 from django_apikeys.authority import SelfAuthority, authority_of, with_key
 from django_apikeys.conf import conf
@@ -37,11 +37,14 @@ from django_apikeys.drf.serializers import (
     ChangedKeyInput,
     NewKeyInput,
     ReasonInput,
+    RevealInput,
     RevokeInput,
     RotateInput,
     StrictSerializer,
+    masked_data,
 )
-from django_apikeys.exceptions import ChangeRefused, Refused, Unavailable
+from django_apikeys.exceptions import ChangeRefused, NotPermitted, Refused, Unavailable
+from django_apikeys.keys.grants import Grant
 from django_apikeys.models import APIKey, APIKeyEvent
 from django_apikeys.representation import event_as_dict, key_as_dict
 
@@ -53,7 +56,6 @@ if TYPE_CHECKING:
     from rest_framework.serializers import BaseSerializer
 
     from django_apikeys.authority import Authority
-    from django_apikeys.keys.grants import Grant
     from django_apikeys.models import APIKeyQuerySet, AppendOnlyQuerySet
     from django_apikeys.policy import Action
     from django_apikeys.services import IssuedSecret
@@ -64,6 +66,7 @@ _INPUTS: dict[str, type[StrictSerializer]] = {
     "revoke": RevokeInput,
     "rotate": RotateInput,
     "retire": ReasonInput,
+    "reveal": RevealInput,
 }
 
 
@@ -103,6 +106,8 @@ class APIKeyViewSet(ManagementView, GenericViewSet[APIKey]):
         "revoke": ["apikeys:write"],
         "rotate": ["apikeys:write"],
         "retire": ["apikeys:write"],
+        # For no key, which the view says itself: there is no scope that it lacks.
+        "reveal": [],
     }
     pagination_class = EnvelopePagination
     filter_backends = (StrictFilterBackend,)
@@ -159,6 +164,18 @@ class APIKeyViewSet(ManagementView, GenericViewSet[APIKey]):
         key = self._permitted("rotate")
         services.retire_secret(key=key, **self._caller(), **self._input())
         return _answer(self.get_object())
+
+    @action(detail=True, methods=["post"])
+    def reveal(self, request: Request, pk: str) -> Response:
+        if isinstance(request.auth, Grant):
+            raise NotPermitted(_("No API key reveals a secret."))
+        key = self._permitted("reveal")
+        # Before a password is looked at, which would be asked for in vain.
+        services.require_revealable(key)
+        fields = _validated(lambda: RevealInput(data=masked_data(request)))
+        logins.require_fresh(request._request, fields.get("password"))
+        issued = services.reveal_secret(key=key, **self._caller())
+        return _answer_with_secret(issued, status.HTTP_200_OK)
 
     def get_serializer_context(self) -> dict[str, Any]:
         environment = self.authority.default_environment or conf.ENVIRONMENTS[0]
@@ -382,11 +399,11 @@ def _visible_key(authority: Authority, pk: str) -> APIKey:
     return key
 
 
-def _answer_with_secret(issued: IssuedSecret) -> Response:
+def _answer_with_secret(issued: IssuedSecret, status_: int = status.HTTP_201_CREATED) -> Response:
     # As it is listed, which takes no query for each of its parts.
     key = APIKey.objects.listed().filter(pk=issued.key.pk).first() or issued.key
     body = {**key_as_dict(key, timezone.now()), "secret": issued.secret}
-    return Response(body, status=status.HTTP_201_CREATED)
+    return Response(body, status=status_)
 
 
 def _answer(key: APIKey) -> Response:

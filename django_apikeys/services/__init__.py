@@ -1,8 +1,8 @@
 """THE DOOR FOR CHANGE: every row of a key is written here.
 
 Each change is one transaction with one Event, and one signal once it has committed;
-what verification notes of a secret (its first use, a new digest) changes nothing for
-anybody, and has none.
+what verification notes of a secret (its first use, a new digest), and what commands do to
+the texts that are kept, changes nothing for anybody who calls, and has none.
 
 actor: an Actor, a user, a Grant, or None for the system itself.
 authority: what the one who asks may do; the ceiling is asked here, of the rows as they
@@ -22,6 +22,13 @@ from django_apikeys.services.keys import (
     revoke_key,
     update_key,
 )
+from django_apikeys.services.retrieval import (
+    Reencrypted,
+    forget_secrets,
+    reencrypt_secrets,
+    require_revealable,
+    reveal_secret,
+)
 from django_apikeys.services.secrets import (
     REUSE_TOLD_EVERY,
     mark_first_use,
@@ -36,13 +43,18 @@ __all__ = [
     "REUSE_TOLD_EVERY",
     "UNSAID",
     "IssuedSecret",
+    "Reencrypted",
     "create_key",
     "delete_key",
+    "forget_secrets",
     "mark_first_use",
     "note_deleted_row",
     "note_reuse",
+    "reencrypt_secrets",
     "rehash_secret",
+    "require_revealable",
     "retire_secret",
+    "reveal_secret",
     "revoke_key",
     "rotate_key",
     "update_key",

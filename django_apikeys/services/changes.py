@@ -7,11 +7,12 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from django.apps import apps
+from django.core.exceptions import ImproperlyConfigured
 from django.db import router, transaction
 from django.utils.translation import gettext_lazy as _
 
-from django_apikeys import signals
-from django_apikeys.conf import conf
+from django_apikeys import logs, signals
+from django_apikeys.conf import cipher, conf
 from django_apikeys.exceptions import Conflict
 from django_apikeys.keys.restrictions import CURRENT
 from django_apikeys.models import APIKey, APIKeyEvent, APIKeySecret
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from django.contrib.auth.base_user import AbstractBaseUser
+    from django.db.models import QuerySet
     from django.dispatch import Signal
 
     from django_apikeys.actors import Actor
@@ -101,10 +103,44 @@ def add_secret(
         public_id=parts.public_id,
         last_four=parts.last_four,
         digest=conf.hasher.digest(parts.secret),
+        encrypted=_to_keep(parts.secret),
         slot=CURRENT,
         created_at=now,
         grace_seconds=grace_seconds,
     )
+
+
+def _to_keep(secret: Secret) -> str:
+    """Return the text of *secret*, encrypted, in the retrievable mode; else nothing."""
+    if not conf.RETRIEVABLE:
+        return ""
+    try:
+        return cipher().encrypt(secret)
+    except ImproperlyConfigured as error:
+        # Whoever replaces a secret that has leaked must not wait for a setting.
+        logs.once_a_minute("keep", "A new secret was not kept, to be revealed: %s", error)
+        return ""
+
+
+def forget_texts(key: APIKey) -> None:
+    """Empty what is kept of the secrets of *key*, which is revoked by this transaction.
+
+    One that another transaction has locked, of a request that uses it for the first time,
+    say, is emptied once this has committed: a revoke must not wait for a view to answer.
+    """
+    connection = transaction.get_connection(router.db_for_write(APIKeySecret))
+    kept = APIKeySecret.objects.using(connection.alias).filter(key=key).exclude(encrypted="")
+    # Without a lock first: where nothing is kept no request waits for this either.
+    if kept.exists():
+        skips = connection.features.has_select_for_update_skip_locked
+        _empty(kept.select_for_update(skip_locked=skips))
+    transaction.on_commit(lambda: _empty(kept), using=connection.alias, robust=True)
+
+
+def _empty(kept: QuerySet[APIKeySecret]) -> None:
+    # By their ids: an UPDATE of MariaDB waits for rows that it looks at and leaves alone.
+    if ids := list(kept.values_list("pk", flat=True)):
+        APIKeySecret.objects.filter(pk__in=ids).update(encrypted="")
 
 
 def in_transaction() -> transaction.Atomic:

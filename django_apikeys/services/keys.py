@@ -22,6 +22,7 @@ from django_apikeys.services.changes import (
     add_secret,
     announce,
     existing,
+    forget_texts,
     in_transaction,
     lock,
     lock_owner,
@@ -234,6 +235,7 @@ def delete_key(
         if fresh.revoked_at is None:
             values |= {"revoked_at": now, "revoked_by": who.user, "revoked_reason": reason}
         APIKey.objects.filter(pk=fresh.pk).update(**values)
+        forget_texts(fresh)
         for name, value in values.items():
             setattr(fresh, name, value)
         record("deleted", fresh, who, reason=reason)
@@ -277,6 +279,7 @@ def revoke_row(key: APIKey, actor: Actor, reason: str) -> APIKey:
     }
     # Conditional, so that of two revokes where rows cannot be locked one has its Event.
     if APIKey.objects.filter(pk=key.pk, revoked_at=None).update(**values):
+        forget_texts(key)
         for name, value in values.items():
             setattr(key, name, value)
         record("revoked", key, actor, reason=reason)

@@ -74,7 +74,7 @@ def rotate_key(
     with in_transaction():
         now = timezone.now()
         fresh = locked(key, authority)
-        _require_active(fresh, now)
+        require_active(fresh, now)
         if authority is not None:
             authority.check("rotate", fresh, fresh)
         before, previous = _slots(fresh)
@@ -203,7 +203,8 @@ def note_reuse(secret_id: int, now: datetime, *, address: str = "", user_agent: 
 _TOLD = ("grace_seconds", "starts", "compromised")
 
 
-def _require_active(key: APIKey, now: datetime) -> None:
+def require_active(key: APIKey, now: datetime) -> None:
+    """Raise Conflict unless *key* is active at *now*."""
     problems = {
         "revoked": _("This key is revoked, for good."),
         "disabled": _("This key is disabled: enable it first."),
@@ -261,9 +262,10 @@ def _move(secret: APIKeySecret, *, slot: int | None, retires_at: datetime | None
     # By its place, which the caller has seen: where rows cannot be locked another rotation
     # may have come in between.
     rows = APIKeySecret.objects.filter(pk=secret.pk, slot=secret.slot)
-    if not rows.update(slot=slot, retires_at=retires_at):
+    # Whatever it moves to, it is current no more: its text is never shown again.
+    if not rows.update(slot=slot, retires_at=retires_at, encrypted=""):
         raise Conflict(_("The secret of this key is another by now: look at the key again."))
-    secret.slot, secret.retires_at = slot, retires_at
+    secret.slot, secret.retires_at, secret.encrypted = slot, retires_at, ""
 
 
 def _begin_grace(key_id: UUID, secret_id: int, now: datetime) -> None:

@@ -482,7 +482,8 @@ def test_a_key_as_json(owner, issue, acme):
     )
     moment = datetime(2026, 11, 20, 10, 37, tzinfo=UTC)
     APIKey.objects.update(created_at=moment, updated_at=moment)
-    previous = APIKeySecretFactory(key=issued.key, slot=1, retires_at=moment + DAY)
+    ends = datetime(2100, 1, 1, tzinfo=UTC)
+    previous = APIKeySecretFactory(key=issued.key, slot=1, retires_at=ends)
     issued.key.secrets.filter(slot=0).update(created_at=moment)
 
     body = owner.get(url(issued)).json()["data"]
@@ -513,7 +514,7 @@ def test_a_key_as_json(owner, issue, acme):
         "revoked_reason": "",
         "previous_secret": {
             "masked": previous.masked,
-            "valid_until": "2026-11-21T10:37:00Z",
+            "valid_until": "2100-01-01T00:00:00Z",
             "uses_since_rotation": 0,
             "last_used_at": None,
             "last_used_ip": None,

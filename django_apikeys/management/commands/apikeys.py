@@ -9,7 +9,11 @@ from datetime import UTC, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from django.core.exceptions import MultipleObjectsReturned, ObjectDoesNotExist
+from django.core.exceptions import (
+    ImproperlyConfigured,
+    MultipleObjectsReturned,
+    ObjectDoesNotExist,
+)
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import Error as DatabaseTrouble
 from django.utils import timezone
@@ -42,6 +46,7 @@ START_LENGTHS = {"hour": 16, "day": 10, "month": 7}
 PRUNED = {
     "keys": "keys deleted more than {0.DELETED_DAYS} days ago",
     "secrets": "secrets retired more than {0.RETIRED_DAYS} days ago",
+    "texts": "texts kept of secrets that have ended",
     "counters": "counters of keys that are gone",
     "usage": "rows of usage older than {0.USAGE_DAYS} days",
     "hours": "rows of usage by the hour older than {0.USAGE_HOURLY_DAYS} days, rolled into days",
@@ -63,7 +68,8 @@ class Command(BaseCommand):
 
     help = (
         "Create, list, show, rotate, revoke and delete API keys; show, flush and prune their "
-        "usage; send notices; count peppers; print the pattern."
+        "usage; send notices; count peppers; forget and re-encrypt what is kept; print the "
+        "pattern."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -167,6 +173,16 @@ class Command(BaseCommand):
 
         peppers = actions.add_parser("peppers", help="Count the secrets by the pepper they need.")
         peppers.set_defaults(run=self._peppers)
+
+        forget = actions.add_parser(
+            "forget-secrets", help="Empty what is kept of secrets in the retrievable mode."
+        )
+        forget.set_defaults(run=self._forget_secrets)
+
+        reencrypt = actions.add_parser(
+            "reencrypt", help="Encrypt what is kept of secrets with the newest key."
+        )
+        reencrypt.set_defaults(run=self._reencrypt)
 
         pattern = actions.add_parser("pattern", help="Print a regular expression for scanners.")
         pattern.set_defaults(run=self._pattern)
@@ -393,6 +409,29 @@ class Command(BaseCommand):
         for name, digest, count in counts:
             unknown = "" if conf.hasher.knows(digest) else "  NOT CONFIGURED"
             self.stdout.write(f"{count:10}  {name}{unknown}")
+
+    def _forget_secrets(self, options: dict[str, Any]) -> None:
+        forgotten = services.forget_secrets()
+        if options["json"]:
+            self._print_json({"forgotten": forgotten})
+            return
+        self._say(f"Forgot {forgotten:,} secrets; their keys go on working.")
+        if conf.RETRIEVABLE:
+            self._say("APIKEYS_RETRIEVABLE is on: new secrets are kept.")
+
+    def _reencrypt(self, options: dict[str, Any]) -> None:
+        try:
+            done = services.reencrypt_secrets()
+        except ImproperlyConfigured as error:
+            raise CommandError(_one_line(error)) from error
+        if options["json"]:
+            self._print_json({"reencrypted": done.rewritten, "unreadable": done.unreadable})
+        else:
+            self._say(f"Encrypted {done.rewritten:,} secrets with the newest key.")
+        if done.unreadable:
+            raise CommandError(
+                f"{done.unreadable:,} secrets cannot be read with APIKEYS_ENCRYPTION_KEYS."
+            )
 
     def _pattern(self, options: dict[str, Any]) -> None:
         pattern = scanner_pattern(conf.PREFIXES, conf.ENVIRONMENTS)
