@@ -1,4 +1,4 @@
-"""The settings of a key as a form."""
+"""The settings of a key, and what is asked of a rotation, as forms."""
 
 from __future__ import annotations
 
@@ -308,3 +308,62 @@ class ChangedKeyForm(_KeyForm):
     def _validated(self, cleaned: Mapping[str, Any]) -> dict[str, Any]:
         given = {name: cleaned[name] for name in self.changed_data if name in cleaned}
         return validation.clean(given, environment=self.instance.environment)
+
+
+class RotationForm(forms.Form):
+    """What is asked of a rotation; ``validated`` has it as ``services`` takes it."""
+
+    # The public id that the page showed: the same form sent twice, or by two people, makes
+    # one new secret.
+    current = forms.CharField(required=False, widget=forms.HiddenInput)
+    compromised = forms.TypedChoiceField(
+        label=_("Why"),
+        coerce="yes".__eq__,
+        choices=(("no", _("It is planned")), ("yes", _("This secret has leaked"))),
+        initial="no",
+        widget=forms.RadioSelect(attrs={"class": "radiolist"}),
+        help_text=_("Where it has leaked, every earlier secret ends at once, without a grace."),
+    )
+    grace_seconds = forms.TypedChoiceField(
+        label=_("The secret before lives on"),
+        coerce=int,
+        choices=(
+            (0, _("not at all")),
+            (60 * 60, _("1 hour")),
+            (24 * 60 * 60, _("1 day")),
+            (7 * 24 * 60 * 60, _("7 days")),
+            (30 * 24 * 60 * 60, _("30 days")),
+        ),
+        initial=validation.GRACE_SECONDS,
+    )
+    starts = forms.ChoiceField(
+        label=_("Counted from"),
+        choices=(("now", _("now")), ("first_use", _("when the new secret is first used"))),
+        initial="now",
+        widget=forms.RadioSelect(attrs={"class": "radiolist"}),
+        help_text=_("Until the new secret is first used, the one before does not end."),
+    )
+    reason = forms.CharField(
+        label=_("Reason"), required=False, widget=forms.TextInput(attrs={"size": "80"})
+    )
+
+    def __init__(self, *args: Any, key: APIKey, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._public_id = key.current_secret.public_id if key.current_secret else ""
+        self.fields["current"].initial = self._public_id
+
+    def clean_reason(self) -> str:
+        return validation.clean_reason(self.cleaned_data["reason"])
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = self.cleaned_data
+        if cleaned.get("current") != self._public_id:
+            self.add_error(
+                None, _("The secret of this key is another by now: look at the key again.")
+            )
+        # What the fields say that nobody touched is no grace for a secret that has leaked.
+        left_out = ("grace_seconds", "starts") if cleaned.get("compromised") else ()
+        self.validated: dict[str, Any] = {
+            name: value for name, value in cleaned.items() if name not in ("current", *left_out)
+        }
+        return cleaned

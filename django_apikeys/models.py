@@ -19,7 +19,7 @@ from django.utils.translation import gettext_lazy as _
 
 from django_apikeys.conf import conf
 from django_apikeys.keys import scopes as grammar
-from django_apikeys.keys.format import mask
+from django_apikeys.keys.format import mask, pasted_public_id
 from django_apikeys.keys.restrictions import CURRENT, PREVIOUS, is_retired
 
 if TYPE_CHECKING:
@@ -90,8 +90,8 @@ class APIKeyQuerySet(models.QuerySet["APIKey"]):
                 ).values("key_id")
             )
         # A secret that was pasted: its public id finds the key; the rest stands in no query.
-        pasted = re.match(r"[a-z0-9]+_[a-z0-9]+_([0-9A-Za-z]{12})_", text)
-        secrets = APIKeySecret.objects.filter(public_id__startswith=pasted[1] if pasted else text)
+        pasted = pasted_public_id(text)
+        secrets = APIKeySecret.objects.filter(public_id__startswith=pasted or text)
         found = Q(pk__in=secrets.values("key_id"))
         if not pasted:
             found |= Q(name__icontains=text) | Q(description__icontains=text)

@@ -1,5 +1,6 @@
 """What is done to selected keys in the admin, and by whom."""
 
+import re
 from html.parser import HTMLParser
 
 import pytest
@@ -321,8 +322,34 @@ def test_more_keys_than_a_request_bears_are_left_alone(admin_client, monkeypatch
     )
 
     problem = "At most 2 keys at a time: narrow the selection by search and filters."
-    assert told(response) == [problem]
+    command = (
+        " Or use the command: manage.py apikeys revoke takes any number, by --owner, "
+        "--created-by or --from-file."
+    )
+    assert told(response) == [problem + command * (action == "revoke_selected")]
     assert states() == before
+
+
+@pytest.mark.parametrize("name", ["owner", "created_by"])
+def test_all_keys_of_a_person_are_revoked(admin_client, name):
+    """The filter of the list holds for all that is selected: who has left is looked for first."""
+    ann = UserFactory(username="ann")
+    keys = APIKeyFactory.create_batch(3, **{name: ann})
+    child = APIKeyFactory(created_by_key=keys[0])
+    kept = APIKeyFactory(created_by=UserFactory())
+    query = f"{LIST}?{name}=ann"
+    all_of_them = selected("revoke_selected", keys[0], index="0", select_across="1")
+
+    page = admin_client.post(query, all_of_them).content.decode()
+    shown = re.findall(r'name="_selected_action" value="([0-9a-f-]{36})"', page)
+    admin_client.post(
+        query, {**all_of_them, "_selected_action": shown, "confirmed": "1", "cascade": "1"}
+    )
+
+    alive = APIKey.objects.filter(revoked_at=None)
+    assert set(shown) == {str(key.pk) for key in keys}
+    assert list(alive) == [kept]
+    assert APIKey.objects.get(pk=child.pk).revoked_at is not None
 
 
 def test_a_selection_of_all_is_confirmed_as_the_keys_that_were_shown(admin_client):

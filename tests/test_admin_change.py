@@ -519,7 +519,7 @@ def test_a_previous_secret_is_shown_masked(admin_client, issued, retires_at, unt
 
     found = readonly(admin_client, issued.key)
 
-    assert found["previous"] == f"{old.masked}{until}"
+    assert found["previous"] == f"{old.masked}{until} · not used since the rotation"
     assert found["masked"] == issued.key.masked
 
 

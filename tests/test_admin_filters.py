@@ -195,6 +195,28 @@ def test_no_owner_is_listed(admin_client):
     assert b"somebody" not in pages
 
 
+# By who made a key.
+
+
+@pytest.mark.parametrize("text", ["ann", " ann ", "{pk}"], ids=["name", "with spaces", "id"])
+def test_by_creator(admin_client, user, text):
+    key = APIKeyFactory(name="made by ann", created_by=user)
+    APIKeyFactory(name="made through it", created_by_key=key)
+    APIKeyFactory(name="of ann", owner=user, created_by=UserFactory())
+
+    assert listed(admin_client, created_by=text.format(pk=user.pk)) == ["made by ann"]
+
+
+@pytest.mark.parametrize("text", ["nobody", "an\x00n", "9" * 40])
+def test_a_creator_whom_there_is_not_shows_no_keys_and_says_so(admin_client, user, text):
+    APIKeyFactory(created_by=user)
+
+    response = admin_client.get(LIST, {"created_by": text})
+
+    assert "There is no such user." in response.content.decode()
+    assert list(response.context["cl"].result_list) == []
+
+
 # However many keys there are.
 
 

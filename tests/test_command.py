@@ -249,6 +249,209 @@ def test_a_reason_that_is_too_long_revokes_nothing(issued):
     assert APIKey.objects.get().revoked_at is None
 
 
+# --- Revoke many --------------------------------------------------------------------------
+
+
+def many(*args):
+    """Return what ``revoke --json`` says, the error that it ends with, and what is on stderr."""
+    out, err = io.StringIO(), io.StringIO()
+    error = None
+    try:
+        call_command("apikeys", "revoke", *args, "--json", stdout=out, stderr=err)
+    except CommandError as raised:
+        error = raised
+    return json.loads(out.getvalue()), error, err.getvalue()
+
+
+def alive():
+    return set(APIKey.objects.filter(revoked_at=None))
+
+
+@pytest.fixture
+def family(user):
+    """A key of ann, one that she made for another, what was made through that; and one more."""
+    APIKeyFactory(name="hers", owner=user)
+    made = APIKeyFactory(name="made", created_by=user)
+    APIKeyFactory(name="through", created_by_key=made)
+    APIKeyFactory(name="other")
+
+
+WAYS = {
+    "owner": (["--owner=ann"], {"hers"}),
+    "creator": (["--created-by=ann"], {"made"}),
+    "creator, by id": (["--created-by={pk}"], {"made"}),
+    "creator, cascade": (["--created-by=ann", "--cascade"], {"made", "through"}),
+}
+
+
+@pytest.mark.usefixtures("family")
+@pytest.mark.parametrize(("args", "names"), WAYS.values(), ids=WAYS.keys())
+def test_revoke_all_keys_of(args, names, user):
+    args = [arg.format(pk=user.pk) for arg in args]
+    wanted = {str(key.pk) for key in APIKey.objects.filter(name__in=names)}
+
+    foreseen, _error, _err = many(*args, "--dry-run")
+    before = len(alive())
+    out, err = run("revoke", *args, "--reason=Ann has left.")
+
+    gone = APIKey.objects.filter(revoked_reason="Ann has left.")
+    assert (foreseen["dry_run"], set(foreseen["revoked"])) == (True, wanted)
+    assert before == 4
+    assert {str(key.pk) for key in gone} == wanted
+    assert len(alive()) == 4 - len(names)
+    assert (out, err) == ("", f"Revoked {len(names)} key{'s' * (len(names) > 1)}.\n")
+
+
+def test_revoke_as_json_says_which(user):
+    keys = APIKeyFactory.create_batch(2, owner=user)
+    APIKeyFactory(owner=user, revoked=True)
+
+    said, error, err = many("--owner=ann")
+
+    assert sorted(said.pop("revoked")) == sorted(str(key.pk) for key in keys)
+    assert said == {"dry_run": False, "unknown": []}
+    assert (error, err) == (None, "")
+    event = APIKeyEvent.objects.latest("id")
+    assert (event.actor_kind, event.actor_name) == ("command", "manage.py apikeys")
+
+
+def test_dry_run_says_how_many_and_changes_nothing(user):
+    key = APIKeyFactory(owner=user)
+
+    _out, of_owner = run("revoke", "--owner=ann", "--dry-run")
+    _out, of_key = run("revoke", str(key.pk), "--dry-run")
+
+    assert of_owner == of_key == "This would revoke 1 key.\n"
+    assert alive() == {key}
+
+
+def test_several_keys_are_revoked_and_an_unknown_one_is_told_by_its_place(issued):
+    other, kept = APIKeyFactory.create_batch(2)
+
+    said, error, _err = many(issued.key.current_secret.public_id, "nonsense", str(other.pk))
+
+    assert alive() == {kept}
+    assert len(said["revoked"]) == 2
+    assert said["unknown"] == [2]
+    assert str(error) == "There is no key by this id or public id: KEY 2."
+    assert error.returncode == 1
+
+
+def test_a_file_names_keys_line_by_line(issued, tmp_path):
+    """Ids, public ids and secrets; blank lines and comments; a mark of its encoding, CRLF."""
+    others = APIKeyFactory.create_batch(3)
+    kept = APIKeyFactory()
+    file = tmp_path / "leaked.txt"
+    lines = [
+        "# found on the disk of ann",
+        "",
+        f"  {others[0].pk}  # the nightly job",
+        others[1].current_secret.public_id,
+        issued.secret,
+        "rak_live_AAAAAAAAAAAA_unknown",
+        "\xff\x00",
+        str(others[2].pk),
+    ]
+    file.write_bytes(b"\xef\xbb\xbf" + "\r\n".join(lines).encode("latin-1"))
+
+    said, error, err = many(f"--from-file={file}", "--reason=leaked")
+
+    assert alive() == {kept}
+    assert len(said["revoked"]) == 4
+    assert said["unknown"] == [6, 7]
+    assert str(error) == "There is no key by this id or public id: line 6, 7."
+    assert "AAAA" not in f"{said}{error}{err}"
+
+
+def test_many_unknown_lines_are_cut_where_somebody_reads_them(db, tmp_path):
+    file = tmp_path / "keys"
+    file.write_text("nonsense\n" * 21, encoding="utf-8")
+
+    said, error, _err = many(f"--from-file={file}")
+
+    assert said["unknown"] == list(range(1, 22))
+    assert str(error).endswith(
+        "line 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, …."
+    )
+
+
+def test_a_minus_is_stdin(issued, monkeypatch):
+    text = f"{issued.key.pk}\n".encode()
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text)))
+
+    run("revoke", "--from-file=-")
+
+    assert alive() == set()
+
+
+@pytest.mark.parametrize("name", ["nothing-here", "."])
+def test_a_file_that_cannot_be_read_is_wrong_usage(name):
+    with pytest.raises(CommandError, match=r"--from-file: \[Errno") as raised:
+        run("revoke", f"--from-file={name}")
+
+    assert raised.value.returncode == 2
+
+
+def test_a_pasted_secret_is_revoked_and_not_echoed(issued):
+    out, err = run("revoke", issued.secret)
+
+    assert alive() == set()
+    assert "Revoked" in err
+    assert issued.secret.rpartition("_")[2] not in out + err
+
+
+def test_revoke_on_a_terminal_shows_how_far_it_is(user):
+    APIKeyFactory.create_batch(3, owner=user)
+    err = Terminal()
+
+    call_command("apikeys", "revoke", "--owner=ann", stderr=err)
+
+    shown, _, summary = err.getvalue().rpartition("\x1b[K")
+    assert "keys       |██████████████████████████████| 3 / 3" in shown
+    assert summary == "Revoked 3 keys.\n"
+
+
+def test_revoke_says_where_keys_are_made_as_fast(user, monkeypatch):
+    monkeypatch.setattr("django_apikeys.services.bulk.MOST_LOOKS", 1)
+    APIKeyFactory(owner=user)
+
+    _said, error, _err = many("--owner=ann")
+
+    assert str(error) == "Others were made meanwhile: run this again."
+
+
+def test_a_person_whom_there_is_not_is_told_and_one_without_keys_is_no_error(user):
+    with pytest.raises(CommandError, match="There is no user 'bob'"):
+        run("revoke", "--created-by=bob")
+    with pytest.raises(CommandError, match="There is no owner 'bob'"):
+        run("revoke", "--owner=bob")
+
+    assert run("revoke", "--owner=ann") == ("", "Revoked 0 keys.\n")
+
+
+def test_a_reason_that_is_too_long_revokes_none_of_many(user):
+    APIKeyFactory(owner=user)
+
+    with pytest.raises(CommandError, match="At most 500 characters"):
+        run("revoke", "--owner=ann", f"--reason={'x' * 501}")
+
+    assert len(alive()) == 1
+
+
+@pytest.mark.parametrize(
+    "args",
+    [[], ["--reason=x"], ["AAAAAAAAAAAA", "--owner=ann"], ["--owner=ann", "--created-by=ann"]],
+    ids=["no way", "a reason alone", "two ways", "two options"],
+)
+def test_exactly_one_way_to_say_which_is_needed(args, user):
+    APIKeyFactory(owner=user)
+
+    with pytest.raises(CommandError, match=r"is required|not allowed with"):
+        run("revoke", *args)
+
+    assert len(alive()) == 1
+
+
 @pytest.mark.django_db
 @pytest.mark.parametrize(
     "args",
@@ -315,6 +518,9 @@ SHELL = {
     "no action": ([], 2),
     "unknown action": (["explode"], 2),
     "unknown status": (["list", "--status=dead"], 2),
+    "no way to say which": (["revoke", "--reason=x"], 2),
+    "two ways to say which": (["revoke", "AAAAAAAAAAAA", "--owner=ann"], 2),
+    "no such file": (["revoke", "--from-file=nothing-here"], 2),
     "no number of days": (["usage", "AAAAAAAAAAAA", "--days=0"], 2),
     "unknown granularity": (["usage", "AAAAAAAAAAAA", "--granularity=week"], 2),
 }
@@ -336,7 +542,13 @@ def test_exit_code_of_a_failed_action():
 
 
 @pytest.mark.parametrize(
-    "args", [["show", "\udcff"], ["revoke", "\udcff"], ["list", "--owner=\udcff"]]
+    "args",
+    [
+        ["show", "\udcff"],
+        ["revoke", "\udcff"],
+        ["revoke", "--created-by=\udcff"],
+        ["list", "--owner=\udcff"],
+    ],
 )
 def test_bytes_that_are_no_text_are_said_in_one_line(db, args):
     with pytest.raises(CommandError) as raised:

@@ -19,7 +19,7 @@ from django_apikeys.models import APIKey
 from django_apikeys.notices import KINDS
 from django_apikeys.policy import BasePolicy, UserPolicy
 from tests.documents import ROOT, blocks, curl
-from tests.factories import UserFactory
+from tests.factories import APIKeyFactory, UserFactory
 
 PAGES = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").glob("*.md"))
 SNIPPETS = [
@@ -143,6 +143,22 @@ def test_the_commands_work(db, capsys):
 
     assert APIKey.objects.get().name == "Cron"
     assert capsys.readouterr().out.startswith("rak_live_")
+
+
+def test_the_commands_for_somebody_who_leaves_work(db, capsys):
+    ann = UserFactory(username="ann")
+    made = APIKeyFactory(created_by=ann)
+    APIKeyFactory(created_by_key=made)
+    APIKeyFactory(owner=ann)
+    kept = APIKeyFactory()
+    (block,) = (block for block in blocks("docs/leaving.md") if block.language == "console")
+
+    for command, _printed in block.commands():
+        words = shlex.split(command.replace("7Fq2Lm9XcT0a", str(kept.pk)))
+        call_command(*words[2:])
+
+    assert list(APIKey.objects.filter(revoked_at=None)) == [kept]
+    assert capsys.readouterr().err.splitlines()[-2:] == ["Revoked 2 keys.", "Revoked 1 key."]
 
 
 def test_each_action_of_the_command_is_documented():

@@ -677,3 +677,81 @@ def test_what_is_encrypted_anew_undoes_no_revoke(issued, settings):
 
     assert (other.error, other.result) == (None, services.Reencrypted(0, 0))
     assert kept() == [False]
+
+
+# --- Many at once ---------------------------------------------------------------------------
+
+
+def revoke_all(user, **more):
+    return services.revoke_keys(keys=APIKey.objects.filter(owner=user), **more)
+
+
+def test_two_runs_over_the_same_keys_leave_one_event_for_each(user, issue, monkeypatch):
+    monkeypatch.setattr("django_apikeys.services.bulk.MOST_KEYS", 3)
+    keys = [issue().key for _ in range(20)]
+
+    others = at_once(*[partial(revoke_all, user)] * 4)
+
+    told = APIKeyEvent.objects.filter(type="revoked").values_list("key_id", flat=True)
+    assert [other.error for other in others] == [None] * 4
+    assert sorted(told) == sorted(key.pk for key in keys)
+    assert sorted(id_ for other in others for id_ in other.result.ids) == sorted(told)
+
+
+def test_a_run_meets_revokes_cascades_and_changes_of_the_same_keys(user, issue, monkeypatch):
+    monkeypatch.setattr("django_apikeys.services.bulk.MOST_KEYS", 5)
+    keys = [issue().key for _ in range(20)]
+    for key, parent in zip(keys[1:], keys, strict=False):
+        APIKey.objects.filter(pk=key.pk).update(created_by_key=parent)
+
+    others = at_once(
+        partial(revoke_all, user, cascade=True),
+        partial(revoke_all, user, cascade=True),
+        partial(services.revoke_key, key=keys[10], cascade=True),
+        partial(services.revoke_key, key=keys[3]),
+        partial(services.update_key, key=keys[15], name="new"),
+    )
+
+    assert [other.error for other in others if not isinstance(other.error, Conflict)] == (
+        [None] * (5 if others[4].error is None else 4)
+    )
+    assert APIKeyEvent.objects.filter(type="revoked").count() == 20
+
+
+def test_a_key_whose_creation_commits_while_a_run_waits_is_revoked(user, issue):
+    issue()
+
+    with meanwhile(partial(revoke_all, user)) as other:
+        services.update_key(key=APIKey.objects.get(), name="locked")
+        issue(name="made meanwhile")
+
+    assert other.error is None
+    assert APIKey.objects.filter(revoked_at=None).count() == 0
+    assert len(other.result.ids) == 2
+
+
+@pytest.mark.parametrize("round_", range(5))
+def test_no_child_outlives_a_run_over_its_parent(round_, user, parent, grant):
+    creations = [partial(make_child, user, grant) for _ in range(6)]
+    chosen = APIKey.objects.filter(pk=parent.key.pk)
+    run = partial(services.revoke_keys, keys=chosen, cascade=True)
+
+    *makers, revoker = at_once(*creations, run)
+
+    assert revoker.error is None
+    assert {type(maker.error) for maker in makers} <= {type(None), KeyRefused}
+    assert live_children() == []
+
+
+def test_a_run_within_a_transaction_sees_a_child_that_is_younger_than_its_snapshot(
+    user, parent, grant
+):
+    chosen = APIKey.objects.filter(pk=parent.key.pk)
+
+    with transaction.atomic():
+        before = APIKey.objects.count()
+        Other(partial(make_child, user, grant)).run_to_its_end()
+        services.revoke_keys(keys=chosen, cascade=True)
+
+    assert before == 1
+    assert live_children() == []

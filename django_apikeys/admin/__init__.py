@@ -1,7 +1,8 @@
 """The admin: keys are looked after, events are read.
 
 ``keys`` and ``events`` are the two lists, ``filters`` and ``tables`` what both have,
-``confirmed`` what is done to keys once somebody has confirmed it.
+``confirmed`` what is done to keys once somebody has confirmed it, ``rotation`` what is
+done to their secrets.
 """
 
 from django_apikeys.admin.events import APIKeyEventAdmin

@@ -22,7 +22,7 @@ from django_apikeys.exceptions import ChangeRefused, InvalidInput
 from django_apikeys.models import APIKey
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from django.db.models import QuerySet
     from django.http import HttpRequest, HttpResponse
@@ -40,6 +40,12 @@ class Answers:
     authority: Authority | None
     reason: str
     cascade: bool
+    # What the page that asked said each key was, as far as the operation asks.
+    seen: Collection[str] = ()
+
+
+def _masked(key: APIKey) -> str:
+    return key.masked
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +53,9 @@ class Operation:
     """What is done to a key: asked for by ``title`` and ``question``, told by ``done``.
 
     apply: raises ChangeRefused. done: of a number of keys. log: in Django's history;
-    empty where the key leaves the lists.
+    empty where the key leaves the lists. shown: what the page that asks says of a key.
+    seen: what it sends back of it, for ``apply`` to compare. instead: what does it to more
+    keys than a request bears.
     """
 
     name: str
@@ -59,6 +67,9 @@ class Operation:
     apply: Callable[[APIKey, Answers], object]
     asks_reason: bool = False
     asks_cascade: bool = False
+    shown: Callable[[APIKey], Any] = _masked
+    seen: Callable[[APIKey], str] | None = None
+    instead: Any = ""
 
 
 # Whoever may revoke or delete in the admin may do so with every key: it gives nobody more.
@@ -74,6 +85,10 @@ REVOKE = Operation(
     ),
     asks_reason=True,
     asks_cascade=True,
+    instead=_(
+        "Or use the command: manage.py apikeys revoke takes any number, by --owner, "
+        "--created-by or --from-file."
+    ),
 )
 DELETE = Operation(
     name="delete",
@@ -189,7 +204,8 @@ class ConfirmedAdmin(LargeTableAdmin):
             text = _(
                 "At most %(most)d keys at a time: narrow the selection by search and filters."
             )
-            self.message_user(request, text % {"most": MOST_AT_ONCE}, messages.ERROR)
+            said = f"{text % {'most': MOST_AT_ONCE}} {operation.instead}".rstrip()
+            self.message_user(request, said, messages.ERROR)
         else:
             # Where this list was narrowed, it is so again afterwards.
             back = request.get_full_path()
@@ -225,6 +241,7 @@ class ConfirmedAdmin(LargeTableAdmin):
             authority=authority_in_admin(request),
             reason=request.POST.get("reason", ""),
             cascade="cascade" in request.POST,
+            seen=request.POST.getlist("seen"),
         )
         problem = _problem_with(answers.reason)
         if "confirmed" in request.POST and not problem:
@@ -241,7 +258,8 @@ class ConfirmedAdmin(LargeTableAdmin):
                 "media": self.media,
                 "opts": self.opts,
                 "operation": operation,
-                "keys": [(key, offspring.get(key.pk, 0)) for key in keys],
+                "keys": [(key, operation.shown(key), offspring.get(key.pk, 0)) for key in keys],
+                "seen": [operation.seen(key) for key in keys] if operation.seen else (),
                 "back": back,
                 "selected": selected,
                 "answers": answers,

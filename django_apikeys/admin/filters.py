@@ -21,6 +21,7 @@ from django.utils.translation import gettext_lazy as _
 from django_apikeys.actors import Kind
 from django_apikeys.conf import conf
 from django_apikeys.keys.restrictions import CURRENT
+from django_apikeys.lookups import find_person
 from django_apikeys.models import EVENT_TYPES, APIKeySecret
 
 if TYPE_CHECKING:
@@ -238,6 +239,22 @@ class OwnerFilter(TypedFilter):
         try:
             return conf.policy.find_owner(text)
         except (ObjectDoesNotExist, MultipleObjectsReturned, ValidationError, ValueError):
+            return None
+
+
+class CreatorFilter(TypedFilter):
+    """By the person who made a key, in whatever way; not by one who did so through a key."""
+
+    title = _("creator")
+    parameter_name = "created_by"
+    column = "created_by"
+    help_text = _("User name or id of who made the key.")
+    unknown = _("There is no such user.")
+
+    def found(self, text: str) -> Any:
+        try:
+            return find_person(text)
+        except ObjectDoesNotExist:
             return None
 
 

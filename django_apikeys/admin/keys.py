@@ -8,7 +8,6 @@ from django.contrib import admin, messages
 from django.core.exceptions import ObjectDoesNotExist, PermissionDenied
 from django.forms import ModelForm
 from django.shortcuts import redirect
-from django.template.response import TemplateResponse
 from django.urls import path, reverse
 from django.utils import timezone
 from django.utils.formats import date_format
@@ -18,16 +17,18 @@ from django.utils.translation import gettext_lazy as _
 
 from django_apikeys import reports, services, validation
 from django_apikeys.actors import Actor
-from django_apikeys.admin.confirmed import ConfirmedAdmin, authority_in_admin
+from django_apikeys.admin.confirmed import authority_in_admin
 from django_apikeys.admin.filters import (
     STATUS_NAMES,
     AgeFilter,
+    CreatorFilter,
     EnvironmentFilter,
     ExpiringFilter,
     OwnerFilter,
     StatusFilter,
     UseFilter,
 )
+from django_apikeys.admin.rotation import RotatingAdmin, previous_as_text
 from django_apikeys.admin.tables import moment_as_text
 from django_apikeys.conf import conf
 from django_apikeys.exceptions import ChangeRefused, Conflict
@@ -48,7 +49,7 @@ MOST_ROUTES = 20
 
 
 @admin.register(APIKey)
-class APIKeyAdmin(ConfirmedAdmin):
+class APIKeyAdmin(RotatingAdmin):
     """Every change is made by ``services``; the admin itself writes no row of a key."""
 
     form = NewKeyForm
@@ -66,6 +67,7 @@ class APIKeyAdmin(ConfirmedAdmin):
         StatusFilter,
         EnvironmentFilter,
         OwnerFilter,
+        CreatorFilter,
         ExpiringFilter,
         UseFilter,
         AgeFilter,
@@ -175,13 +177,7 @@ class APIKeyAdmin(ConfirmedAdmin):
 
     @admin.display(description=_("previous secret"))
     def previous(self, key: APIKey) -> str | _StrPromise:
-        secret = key.previous_secret_at(timezone.now())
-        if secret is None:
-            return _("none")
-        facts = {"secret": secret.masked, "ends": moment_as_text(secret.retires_at)}
-        if secret.retires_at is None:
-            return _("%(secret)s, until the current one is used, and then for its grace") % facts
-        return _("%(secret)s, until %(ends)s") % facts
+        return previous_as_text(key)
 
     @admin.display(description=_("made through"))
     def made_through(self, key: APIKey) -> str | _StrPromise:
@@ -232,12 +228,20 @@ class APIKeyAdmin(ConfirmedAdmin):
         return not revoked and super().has_change_permission(request, obj)
 
     def get_urls(self) -> list[URLPattern]:
-        revoke = path(
-            "<uuid:object_id>/revoke/",
-            self.admin_site.admin_view(self.revoke_view),
-            name="django_apikeys_apikey_revoke",
-        )
-        return [revoke, *super().get_urls()]
+        views = {
+            "revoke": self.revoke_view,
+            "rotate": self.rotate_view,
+            "retire": self.retire_view,
+        }
+        own = [
+            path(
+                f"<uuid:object_id>/{name}/",
+                self.admin_site.admin_view(view),
+                name=f"django_apikeys_apikey_{name}",
+            )
+            for name, view in views.items()
+        ]
+        return [*own, *super().get_urls()]
 
     def changeform_view(
         self, request: HttpRequest, object_id: str | None = None, *args: Any, **kwargs: Any
@@ -265,7 +269,11 @@ class APIKeyAdmin(ConfirmedAdmin):
     ) -> HttpResponse:
         context["has_revoke_permission"] = self.has_revoke_permission(request)
         context["events_url"] = self._events_url(request)
-        if context.get("original") is None:
+        key = context.get("original")
+        if key is not None:
+            context["may_rotate"] = self.may_rotate(request, key)
+            context["may_retire"] = self.may_retire(request, key)
+        else:
             # The page with the secret comes next, whatever was to come after.
             context |= {"show_save_and_add_another": False, "show_save_and_continue": False}
         return super().render_change_form(request, context, *args, **kwargs)
@@ -284,22 +292,8 @@ class APIKeyAdmin(ConfirmedAdmin):
     def response_add(
         self, request: HttpRequest, obj: APIKey, post_url_continue: str | None = None
     ) -> HttpResponse:
-        # The page is the answer to the POST itself: a redirect would need to keep the
-        # secret in a session, a cookie or a URL in between.
-        response = TemplateResponse(
-            request,
-            "admin/django_apikeys/apikey/issued.html",
-            {
-                **self.admin_site.each_context(request),
-                "title": _("API key created"),
-                "opts": self.opts,
-                "key": obj.issued.key,  # type: ignore[attr-defined]  # of save_model
-                "secret": obj.issued.secret,  # type: ignore[attr-defined]  # the same
-            },
-        )
-        response["Cache-Control"] = "no-store"
-        response["Referrer-Policy"] = "no-referrer"
-        return response
+        issued = obj.issued  # type: ignore[attr-defined]  # of save_model
+        return self.answer_with_secret(request, issued, _("API key created"))
 
     def _events_url(self, request: HttpRequest) -> str:
         # A host may have taken the list of events out of its admin.

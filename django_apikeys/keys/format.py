@@ -30,6 +30,7 @@ LONGEST = 128
 TAIL_LENGTH = RANDOM_LENGTH + CRC_LENGTH
 PREFIX_PATTERN = r"[a-z][a-z0-9]{1,15}"
 ENVIRONMENT_PATTERN = r"[a-z][a-z0-9]{0,15}"
+_PASTED = re.compile(rf"[a-z0-9]+_[a-z0-9]+_([0-9A-Za-z]{{{PUBLIC_ID_LENGTH}}})_")
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +108,12 @@ def looks_like_a_secret(
         len(text) <= LONGEST
         and _shape(tuple(prefixes), tuple(environments)).fullmatch(text.reveal()) is not None
     )
+
+
+def pasted_public_id(text: str) -> str | None:
+    """Return the public id in a secret that was pasted, or its beginning; None: it is none."""
+    found = _PASTED.match(text)
+    return found[1] if found else None
 
 
 def scanner_pattern(prefixes: Sequence[str], environments: Sequence[str]) -> str:

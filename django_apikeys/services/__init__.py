@@ -12,6 +12,7 @@ owner's keys may be managed at all is asked by whoever calls, before they read a
 
 from __future__ import annotations
 
+from django_apikeys.services.bulk import RevokedKeys, keys_to_revoke, revoke_keys
 from django_apikeys.services.changes import IssuedSecret
 from django_apikeys.services.keys import (
     CHANGEABLE,
@@ -44,9 +45,11 @@ __all__ = [
     "UNSAID",
     "IssuedSecret",
     "Reencrypted",
+    "RevokedKeys",
     "create_key",
     "delete_key",
     "forget_secrets",
+    "keys_to_revoke",
     "mark_first_use",
     "note_deleted_row",
     "note_reuse",
@@ -56,6 +59,7 @@ __all__ = [
     "retire_secret",
     "reveal_secret",
     "revoke_key",
+    "revoke_keys",
     "rotate_key",
     "update_key",
 ]

@@ -19,7 +19,7 @@ from django_apikeys.models import APIKey, APIKeyEvent, APIKeySecret
 
 if TYPE_CHECKING:
     import uuid
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from django.contrib.auth.base_user import AbstractBaseUser
     from django.db.models import QuerySet
@@ -122,14 +122,15 @@ def _to_keep(secret: Secret) -> str:
         return ""
 
 
-def forget_texts(key: APIKey) -> None:
-    """Empty what is kept of the secrets of *key*, which is revoked by this transaction.
+def forget_texts(keys: Collection[APIKey]) -> None:
+    """Empty what is kept of the secrets of *keys*, which are revoked by this transaction.
 
     One that another transaction has locked, of a request that uses it for the first time,
     say, is emptied once this has committed: a revoke must not wait for a view to answer.
     """
     connection = transaction.get_connection(router.db_for_write(APIKeySecret))
-    kept = APIKeySecret.objects.using(connection.alias).filter(key=key).exclude(encrypted="")
+    of_keys = APIKeySecret.objects.using(connection.alias).filter(key__in=keys)
+    kept = of_keys.exclude(encrypted="")
     # Without a lock first: where nothing is kept no request waits for this either.
     if kept.exists():
         skips = connection.features.has_select_for_update_skip_locked

@@ -208,6 +208,7 @@ def revoke_key(
                 authority.check("revoke", fresh, fresh)
         for fresh in keys:
             revoke_row(fresh, who, reason)
+        forget_texts(keys)
     return keys[0]
 
 
@@ -235,7 +236,7 @@ def delete_key(
         if fresh.revoked_at is None:
             values |= {"revoked_at": now, "revoked_by": who.user, "revoked_reason": reason}
         APIKey.objects.filter(pk=fresh.pk).update(**values)
-        forget_texts(fresh)
+        forget_texts([fresh])
         for name, value in values.items():
             setattr(fresh, name, value)
         record("deleted", fresh, who, reason=reason)
@@ -267,7 +268,10 @@ def _insert_once(key: APIKey) -> None:
 
 
 def revoke_row(key: APIKey, actor: Actor, reason: str) -> APIKey:
-    """Revoke *key*, a row that the caller has locked; where it was already, nothing changes."""
+    """Revoke *key*, a row that the caller has locked; where it was already, nothing changes.
+
+    The caller has its ``forget_texts`` done too.
+    """
     if key.revoked_at is not None:
         return key
     now = timezone.now()
@@ -279,7 +283,6 @@ def revoke_row(key: APIKey, actor: Actor, reason: str) -> APIKey:
     }
     # Conditional, so that of two revokes where rows cannot be locked one has its Event.
     if APIKey.objects.filter(pk=key.pk, revoked_at=None).update(**values):
-        forget_texts(key)
         for name, value in values.items():
             setattr(key, name, value)
         record("revoked", key, actor, reason=reason)

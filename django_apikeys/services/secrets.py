@@ -21,6 +21,7 @@ from django_apikeys.services.changes import (
     IssuedSecret,
     add_secret,
     announce,
+    forget_texts,
     in_transaction,
     lock,
     locked,
@@ -197,6 +198,7 @@ def note_reuse(secret_id: int, now: datetime, *, address: str = "", user_agent: 
         announce(signals.retired_secret_used, key=key, public_id=secret.public_id, address=address)
         if conf.REVOKE_ON_REUSE:
             revoke_row(key, who, str(_("A retired secret was used.")))
+            forget_texts([key])
 
 
 # What an Event says of a rotation, beside the two public ids.

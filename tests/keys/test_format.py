@@ -17,6 +17,7 @@ from django_apikeys.keys.format import (
     looks_like_a_secret,
     mask,
     parse,
+    pasted_public_id,
     scanner_pattern,
 )
 from django_apikeys.keys.masking import Secret
@@ -191,6 +192,21 @@ class TestParse:
 )
 def test_looks_like_a_secret(text, expected):
     assert looks_like_a_secret(Secret(text), ["rak"], LIVE_AND_TEST) is expected
+
+
+PASTED = {
+    "whole": (SAMPLE, "7Fq2Lm9XcT0a"),
+    "cut off": ("rak_live_7Fq2Lm9XcT0a_A3f2", "7Fq2Lm9XcT0a"),
+    "of another prefix": ("key_test_7Fq2Lm9XcT0a_A3f2", "7Fq2Lm9XcT0a"),
+    "public id alone": ("7Fq2Lm9XcT0a", None),
+    "masked": ("rak_live_7Fq2…WtB2", None),
+    "within a sentence": (f"it is {SAMPLE}", None),
+}
+
+
+@pytest.mark.parametrize(("text", "expected"), PASTED.values(), ids=PASTED.keys())
+def test_public_id_of_a_secret_that_was_pasted(text, expected):
+    assert pasted_public_id(text) == expected
 
 
 class TestSecretIsMasked:

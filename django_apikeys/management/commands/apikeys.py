@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import sys
 from argparse import ArgumentTypeError
 from collections import Counter
 from datetime import UTC, timedelta
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
 
 from django.core.exceptions import (
@@ -23,16 +25,21 @@ from django_apikeys import notices, pruning, reports, services, terminal
 from django_apikeys.actors import Actor
 from django_apikeys.conf import LONGEST, conf
 from django_apikeys.exceptions import ChangeRefused
-from django_apikeys.keys.format import scanner_pattern
+from django_apikeys.keys.format import pasted_public_id, scanner_pattern
+from django_apikeys.lookups import find_keys, find_person
 from django_apikeys.models import STATUSES, APIKey, count_by_pepper
 from django_apikeys.representation import key_as_dict
 from django_apikeys.usage import MemoryRecorder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
 
     from django_apikeys.models import APIKeyQuerySet
+
+    Watcher = Callable[[str, int, int], None]
+
+_T = TypeVar("_T")
 
 ACTOR = Actor("command", name="manage.py apikeys")
 # A column of the list: its title and its width; the last takes what it needs.
@@ -108,12 +115,25 @@ class Command(BaseCommand):
         show.add_argument("key", metavar="KEY", help="Its id or public id.")
         show.set_defaults(run=self._show)
 
-        revoke = actions.add_parser("revoke", help="Revoke a key for good.")
-        revoke.add_argument("key", metavar="KEY", help="Its id or public id.")
+        revoke = actions.add_parser("revoke", help="Revoke keys for good.")
+        which = revoke.add_mutually_exclusive_group(required=True)
+        which.add_argument(
+            "keys", nargs="*", default=[], metavar="KEY", help="Its id or public id."
+        )
+        which.add_argument("--owner", help="All keys of this owner.")
+        which.add_argument(
+            "--created-by", metavar="USER", help="All keys that this person has made."
+        )
+        which.add_argument(
+            "--from-file",
+            metavar="FILE",
+            help="All keys that it names, one on a line, by id, public id or secret; - is stdin.",
+        )
         revoke.add_argument("--reason", default="")
         revoke.add_argument(
-            "--cascade", action="store_true", help="Also the keys that were made through it."
+            "--cascade", action="store_true", help="Also the keys that were made through them."
         )
+        revoke.add_argument("--dry-run", action="store_true", help="Say which it would be.")
         revoke.set_defaults(run=self._revoke)
 
         rotate = actions.add_parser(
@@ -244,15 +264,58 @@ class Command(BaseCommand):
             self.stdout.write(f"{name:16} {_plain(shown)}")
 
     def _revoke(self, options: dict[str, Any]) -> None:
-        key = _key(options["key"])
+        if len(options["keys"]) == 1 and not options["dry_run"]:
+            self._revoke_one(options["keys"][0], options)
+            return
+        keys, unknown = self._named(options)
+        problems = []
+        if unknown:
+            # Not echoed: what stands there may be a secret.
+            where = "KEY" if options["from_file"] is None else "line"
+            problems.append(f"There is no key by this id or public id: {where} {_some(unknown)}.")
+        cascade = options["cascade"]
+        if options["dry_run"]:
+            ids: Sequence[UUID] = services.keys_to_revoke(keys=keys, cascade=cascade)
+        else:
+            revoked = self._watched(
+                lambda watch: services.revoke_keys(
+                    keys=keys, actor=ACTOR, reason=options["reason"], cascade=cascade, watch=watch
+                )
+            )
+            ids = revoked.ids
+            if not revoked.is_complete:
+                problems.append("Others were made meanwhile: run this again.")
+        if options["json"]:
+            texts = [str(id_) for id_ in ids]
+            dry_run = options["dry_run"]
+            self._print_json({"dry_run": dry_run, "revoked": texts, "unknown": unknown})
+        else:
+            would = "This would revoke" if options["dry_run"] else "Revoked"
+            self._say(f"{would} {len(ids):,} {'key' if len(ids) == 1 else 'keys'}.")
+        if problems:
+            raise CommandError(" ".join(problems))
+
+    def _revoke_one(self, text: str, options: dict[str, Any]) -> None:
+        name = pasted_public_id(text) or text
+        key = _key(name)
         services.revoke_key(
             key=key, actor=ACTOR, reason=options["reason"], cascade=options["cascade"]
         )
-        facts = key_as_dict(_key(options["key"]), timezone.now())
+        facts = key_as_dict(_key(name), timezone.now())
         if options["json"]:
             self._print_json(facts)
             return
         self._say(f"Revoked {facts['id']} ({facts['masked']}) {facts['name']}")
+
+    def _named(self, options: dict[str, Any]) -> tuple[Iterable[APIKey], list[int]]:
+        """Return the keys that are to be revoked, and the numbers of those that are none."""
+        if options["owner"] is not None:
+            return APIKey.objects.filter(owner=_owner(options["owner"])), []
+        if options["created_by"] is not None:
+            return APIKey.objects.filter(created_by=_person(options["created_by"])), []
+        if options["from_file"] is not None:
+            return find_keys(_names(_lines_of(options["from_file"])))
+        return find_keys(enumerate(options["keys"], start=1))
 
     def _rotate(self, options: dict[str, Any]) -> None:
         issued = services.rotate_key(
@@ -379,7 +442,9 @@ class Command(BaseCommand):
 
     def _prune(self, options: dict[str, Any]) -> None:
         now, dry_run = timezone.now(), options["dry_run"]
-        rows = pruning.due(now) if dry_run else self._pruned(now)
+        rows = (
+            pruning.due(now) if dry_run else self._watched(lambda watch: pruning.prune(now, watch))
+        )
         if options["json"]:
             self._print_json({"dry_run": dry_run, **rows})
             return
@@ -387,12 +452,12 @@ class Command(BaseCommand):
         for name, text in PRUNED.items():
             self._say(f"{rows[name]:>12,}  {text.format(conf)}")
 
-    def _pruned(self, now: datetime) -> dict[str, int]:
+    def _watched(self, work: Callable[[Watcher | None], _T]) -> _T:
         progress = terminal.Progress(self.stderr)
         if not progress.is_shown:
-            return pruning.prune(now)
+            return work(None)
         try:
-            return pruning.prune(now, progress.show)
+            return work(progress.show)
         finally:
             progress.end()
 
@@ -477,6 +542,32 @@ def _owner(text: str | None) -> Any:
         raise CommandError(f"There is no owner {text!r}.") from error
     except MultipleObjectsReturned as error:
         raise CommandError(f"There are several owners {text!r}: name one by its id.") from error
+
+
+def _person(text: str) -> Any:
+    try:
+        return find_person(text)
+    except (ObjectDoesNotExist, UnicodeEncodeError) as error:
+        raise CommandError(f"There is no user {text!r}.") from error
+
+
+def _lines_of(name: str) -> list[str]:
+    """Return the lines of the file *name*, of stdin for ``-``. What is no text names no key."""
+    try:
+        content = sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
+    except OSError as error:
+        raise CommandError(f"--from-file: {_one_line(error)}", returncode=2) from error
+    return content.decode("utf-8-sig", errors="replace").split("\n")
+
+
+def _names(lines: Iterable[str]) -> Iterator[tuple[int, str]]:
+    for number, line in enumerate(lines, start=1):
+        if name := line.partition("#")[0].strip():
+            yield number, name
+
+
+def _some(numbers: Sequence[int], most: int = 20) -> str:
+    return ", ".join([*map(str, numbers[:most]), *["…"] * (len(numbers) > most)])
 
 
 def _key(text: str) -> APIKey:
