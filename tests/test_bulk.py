@@ -2,7 +2,7 @@
 
 import pytest
 from django.contrib.auth import get_user_model
-from django.db import DatabaseError, connection
+from django.db import DatabaseError, OperationalError, connection
 from django.utils import timezone
 
 from django_apikeys import services, signals, verification
@@ -272,6 +272,51 @@ def test_a_batch_that_fails_on_its_way_revokes_none_of_it(user, monkeypatch):
 
     assert len(alive()) == 4
     assert len(revoked_events()) == len(received) == 2
+
+
+def deadlocks(times):
+    """A database that ends a deadlock by the first *times* updates of keys."""
+    left = iter(range(times))
+
+    def wrapper(execute, sql, *args):
+        if sql.startswith("UPDATE") and next(left, None) is not None:
+            raise OperationalError("Deadlock found when trying to get lock")
+        return execute(sql, *args)
+
+    return wrapper
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_batch_that_ends_a_deadlock_is_tried_again(user):
+    key = APIKeyFactory(owner=user)
+    APIKeyFactory(created_by_key=key)
+
+    with (
+        listening(signals.key_revoked) as received,
+        connection.execute_wrapper(deadlocks(bulk.TRIES - 1)),
+    ):
+        run = services.revoke_keys(keys=of(user), cascade=True)
+
+    assert alive() == set()
+    assert len(run.ids) == len(revoked_events()) == len(received) == 2
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_database_that_goes_on_failing_is_not_asked_for_ever(user):
+    APIKeyFactory(owner=user)
+
+    with connection.execute_wrapper(deadlocks(bulk.TRIES)), pytest.raises(OperationalError):
+        services.revoke_keys(keys=of(user))
+
+    assert len(alive()) == 1
+
+
+def test_a_batch_within_a_transaction_of_the_caller_is_not_tried_again(user):
+    """It was rolled back as a whole: only the caller can begin again."""
+    APIKeyFactory(owner=user)
+
+    with connection.execute_wrapper(deadlocks(1)), pytest.raises(OperationalError):
+        services.revoke_keys(keys=of(user))
 
 
 def test_what_is_done_is_watched(user, monkeypatch):

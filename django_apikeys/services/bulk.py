@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from django.apps import apps
-from django.db import router
+from django.db import OperationalError, router, transaction
 from django.db.models import Prefetch, QuerySet, prefetch_related_objects
 
 from django_apikeys import validation
@@ -26,8 +26,12 @@ if TYPE_CHECKING:
 
     Watcher = Callable[[str, int, int], None]
 
+_T = TypeVar("_T")
+
 # Keys of one transaction: nothing waits beside it for longer.
 MOST_KEYS = 100
+# Beside cascades MariaDB finds deadlocks in the gaps of an index.
+TRIES = 5
 # How often is looked again for keys that were made meanwhile.
 MOST_LOOKS = 10
 
@@ -141,21 +145,25 @@ class _Run:
         return new
 
     def _revoke(self, ids: Sequence[UUID]) -> None:
-        with in_transaction():
-            rows = lock(ids, self.authority)
-            alive = [row for row in rows.values() if row.revoked_at is None]
-            _load_what_events_tell(alive)
-            refused = {row.pk: error for row in alive if (error := self._refusal(row))}
-            revoked = [
-                revoke_row(row, self.who, self.reason) for row in alive if row.pk not in refused
-            ]
-            forget_texts(revoked)
+        revoked, refused = _in_transaction(lambda: self._revoke_batch(ids))
         self.refused |= refused
-        # Where rows cannot be locked, another may have been there first.
-        self.ids += [row.pk for row in revoked if row.revoked_at is not None]
+        self.ids += revoked
         self._done += len(ids)
         if self.watch is not None:
             self.watch("keys", self._done, len(self._seen))
+
+    def _revoke_batch(self, ids: Sequence[UUID]) -> tuple[list[UUID], dict[UUID, ChangeRefused]]:
+        """Return which of these keys are revoked by now, and why others are not."""
+        rows = lock(ids, self.authority)
+        alive = [row for row in rows.values() if row.revoked_at is None]
+        _load_what_events_tell(alive)
+        refused = {row.pk: error for row in alive if (error := self._refusal(row))}
+        revoked = [
+            revoke_row(row, self.who, self.reason) for row in alive if row.pk not in refused
+        ]
+        forget_texts(revoked)
+        # Where rows cannot be locked, another may have been there first.
+        return [row.pk for row in revoked if row.revoked_at is not None], refused
 
     def _refusal(self, key: APIKey) -> ChangeRefused | None:
         if self.authority is None:
@@ -200,13 +208,27 @@ def _can_be_looked_at_again(keys: QuerySet[APIKey] | Iterable[APIKey]) -> bool:
 
 
 def _made_through(ids: Sequence[UUID]) -> Iterator[UUID]:
+    within = transaction.get_connection(router.db_for_write(APIKey)).in_atomic_block
+    # Within a transaction of the caller's the snapshot of MariaDB may be older than a child,
+    # which a locking read sees.
+    keys = _keys().select_for_update() if within else _keys()
     for batch in _batches(ids):
-        with in_transaction():
-            # A locking read: within a transaction of the caller's the snapshot of MariaDB
-            # may be older than a child.
-            made = _keys().select_for_update().filter(created_by_key__in=batch)
-            found = list(made.order_by("pk").values_list("pk", flat=True))
-        yield from found
+        made = keys.filter(created_by_key__in=batch)
+        yield from made.order_by("pk").values_list("pk", flat=True)
+
+
+def _in_transaction(work: Callable[[], _T]) -> _T:
+    """Do *work* in a transaction; again, where the database ends a deadlock by it."""
+    connection = transaction.get_connection(router.db_for_write(APIKey))
+    # One that is a part of the caller's was rolled back as a whole.
+    for _try in range(0 if connection.in_atomic_block else TRIES - 1):
+        try:
+            with in_transaction():
+                return work()
+        except OperationalError:
+            connection.close_if_unusable_or_obsolete()
+    with in_transaction():
+        return work()
 
 
 def _batches(ids: Sequence[UUID]) -> Iterator[Sequence[UUID]]:
