@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
 
 from django.core.cache import caches
+from django.core.cache.backends.db import DatabaseCache
 from django.core.cache.backends.dummy import DummyCache
+from django.core.cache.backends.filebased import FileBasedCache
 from django.core.cache.backends.locmem import LocMemCache
 from django.core.cache.backends.memcached import PyLibMCCache, PyMemcacheCache
 from django.core.cache.backends.redis import RedisCache
@@ -52,7 +54,7 @@ def cache_findings() -> list[CheckMessage]:
         return []
     config = caches.settings[alias]
     return [
-        *_unshared(alias, backend),
+        *_inexact(alias, backend),
         *_slow(alias, backend, config),
         *_evicting(alias, backend, config),
     ]
@@ -84,11 +86,33 @@ def _is(backend: type, base: type | str) -> bool:
     return base in (f"{class_.__module__}.{class_.__qualname__}" for class_ in backend.__mro__)
 
 
-def _unshared(alias: str, backend: type) -> Iterable[CheckMessage]:
-    if issubclass(backend, (LocMemCache, DummyCache)):
+# What of Django's own caches does not count for all processes, and exactly.
+_INEXACT: tuple[tuple[tuple[type, ...], str], ...] = (
+    (
+        (DummyCache,),
+        (
+            "counts nothing: it is taken for a cache that is down, and APIKEYS_LIMITS_FAIL "
+            "decides about each request"
+        ),
+    ),
+    (
+        (LocMemCache,),
+        (
+            "is not shared between processes: each counts for itself, and a limit holds as many "
+            "times as there are processes"
+        ),
+    ),
+    (
+        (DatabaseCache, FileBasedCache),
+        "does not add up exactly what is counted at once: more may pass than a limit lets",
+    ),
+)
+
+
+def _inexact(alias: str, backend: type) -> Iterable[CheckMessage]:
+    if problem := next((text for bases, text in _INEXACT if issubclass(backend, bases)), None):
         yield Warning(
-            f"The cache {alias!r} ({backend.__name__}) is not shared between processes: each "
-            "counts for itself, and a limit holds as many times as there are processes.",
+            f"The cache {alias!r} ({backend.__name__}) {problem}.",
             hint=(
                 "Let CACHES have one of Redis or memcached, and APIKEYS_CACHE name it: "
                 'APIKEYS_CACHE = "default".'

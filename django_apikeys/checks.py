@@ -1,4 +1,4 @@
-"""Findings of ``manage.py check`` about the settings; those about views are in ``drf.checks``."""
+"""Findings of ``manage.py check``: about the settings here, about views in ``drf.checks``."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ from typing import Any
 
 from django.apps import apps
 from django.conf import settings
-from django.contrib.auth import get_user_model
 from django.core.checks import CheckMessage, Error, Warning  # noqa: A004 - Django's own names
-from django.core.exceptions import FieldError, ImproperlyConfigured
+from django.core.exceptions import ImproperlyConfigured
 from django.db import Error as DatabaseTrouble
 from django.db import connections, router
 from django.utils.module_loading import import_string
@@ -18,8 +17,11 @@ from django_apikeys.conf import Configuration, conf, unknown_settings
 from django_apikeys.keys.networks import normalise_network
 from django_apikeys.middleware import APIKeyMiddleware
 from django_apikeys.models import APIKey, count_by_pepper
-from django_apikeys.policy import UserPolicy
+from django_apikeys.policy_checks import policy_findings
 from django_apikeys.retrievable_checks import deployment_findings, means_findings
+
+# Where more is said of a setting than in the table of all.
+_PAGES = {"policy": "policy", "PLANS": "limits"}
 
 
 def check_settings(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
@@ -31,8 +33,9 @@ def check_settings(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
         try:
             getattr(conf, name)
         except ImproperlyConfigured as error:
+            page = "redis" if "contrib.redis" in str(error) else _PAGES.get(name, "settings")
             finding = Error(
-                str(error), hint="docs/settings.md says what it takes.", id="django_apikeys.E001"
+                str(error), hint=f"docs/{page}.md says what it takes.", id="django_apikeys.E001"
             )
             # One setting may be read by several properties.
             if finding not in findings:
@@ -50,29 +53,8 @@ def check_settings(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
 
 
 def check_policy(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
-    """E003: the policy is not one for the owner model."""
-    try:
-        policy = conf.policy
-        owner_model = apps.get_model(conf.OWNER_MODEL)
-    except (ImproperlyConfigured, LookupError, ValueError):
-        return []  # E001 says so, or Django's check of the foreign key
-    problem = ""
-    if isinstance(policy, UserPolicy) and not issubclass(owner_model, get_user_model()):
-        problem = f"{type(policy).__name__} is for keys of users, and APIKEYS_OWNER_MODEL is not."
-    else:
-        try:
-            str(owner_model._base_manager.values("pk", *policy.columns()).query)
-        except FieldError as error:
-            problem = f"owner_fields of {type(policy).__name__}: {error}"
-    if not problem:
-        return []
-    return [
-        Error(
-            problem,
-            hint="Let APIKEYS_POLICY name a policy of yours that fits APIKEYS_OWNER_MODEL.",
-            id="django_apikeys.E003",
-        )
-    ]
+    """E003, W017: what does not fit in the policy."""
+    return policy_findings()
 
 
 def _undeclared_views() -> list[CheckMessage]:
@@ -171,7 +153,7 @@ def _derived_pepper() -> list[CheckMessage]:
 
 
 def check_views(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
-    """E002, W003, W004, W007, W008, W015, W016: ``drf.checks``, loaded where DRF is installed."""
+    """E002, E007, E008 and others about views: ``drf.checks``, loaded where DRF is installed."""
     if not apps.is_installed("rest_framework"):
         return []
     from django_apikeys.drf.checks import view_findings  # noqa: PLC0415 - as said

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 DAY = 24 * 60 * 60  # seconds
 LONGEST = timedelta(days=366 * 100)
+# RFC 9651, section 3.3.1: an integer in a header has up to 15 digits.
+MOST_UNITS_A_MONTH = 10**15 - 1
 CREDENTIALS = ("bearer", "api-key", "x-api-key", "basic")
 # 32 bytes in base64, as ``Fernet.generate_key()`` writes them.
 FERNET_KEY_PATTERN = "[0-9A-Za-z_-]{42}[AEIMQUYcgkosw048]="
@@ -193,7 +195,7 @@ class Configuration:
         """Days after which ``notify`` tells that a key is not used; None: never."""
         if getattr(settings, "APIKEYS_UNUSED_DAYS", 90) is None:
             return None
-        return _days("APIKEYS_UNUSED_DAYS", 90)
+        return _days("APIKEYS_UNUSED_DAYS", 90, "None or ")
 
     @property
     def UNUSED_ACTION(self) -> Literal["tell", "disable"]:
@@ -295,7 +297,7 @@ class Configuration:
         """How often what was counted in a process is stored; None: by ``flush`` alone."""
         if getattr(settings, "APIKEYS_USAGE_FLUSH_SECONDS", 5) is None:
             return None
-        return _seconds("APIKEYS_USAGE_FLUSH_SECONDS", 5)
+        return _seconds("APIKEYS_USAGE_FLUSH_SECONDS", 5, "None or ")
 
     @property
     def USAGE_HOURLY_DAYS(self) -> int:
@@ -437,17 +439,19 @@ def _span(name: str, value: Any) -> timedelta | None:
     )
 
 
-def _seconds(name: str, default: float) -> float:
+def _seconds(name: str, default: float, other: str = "") -> float:
     value = _read(name, default)
     if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 < value <= DAY:
-        raise ImproperlyConfigured(f"{name} is a number of seconds, more than 0.")
+        raise ImproperlyConfigured(
+            f"{name} is {other}a number of seconds, more than 0 and up to {DAY}."
+        )
     return value
 
 
-def _days(name: str, default: int) -> int:
+def _days(name: str, default: int, other: str = "") -> int:
     days = getattr(settings, name, default)
     if not isinstance(days, int) or isinstance(days, bool) or not 1 <= days <= LONGEST.days:
-        raise ImproperlyConfigured(f"{name} is a number of days, from 1 to {LONGEST.days}.")
+        raise ImproperlyConfigured(f"{name} is {other}a number of days, from 1 to {LONGEST.days}.")
     return days
 
 
@@ -458,8 +462,9 @@ def problem_with_plan(plan: Any) -> str:
     rate, quota = plan.get("rate"), plan.get("quota")
     if rate is not None and rates.read_stored(rate) is None:
         return 'has no rate such as "300/m".'
-    if quota is not None and (not isinstance(quota, int) or isinstance(quota, bool) or quota < 0):
-        return "has a quota that is no number of units, 0 or more."
+    is_number = isinstance(quota, int) and not isinstance(quota, bool)
+    if quota is not None and not (is_number and 0 <= quota <= MOST_UNITS_A_MONTH):
+        return f"has a quota that is no number of units, from 0 to {MOST_UNITS_A_MONTH}."
     return ""
 
 

@@ -15,6 +15,7 @@
     │   ├── QuotaExceeded           429  the owner's calendar month
     │   ├── TooManyPasswords        429  wrong ones, of a person
     │   └── Unavailable             503  we cannot know
+    │       └── LimitsUnavailable        what is left of the limits
     └── ChangeRefused           a change is not made; code and message
         ├── InvalidInput            400  every bad field at once
         ├── NotPermitted            403  the policy says no
@@ -187,6 +188,13 @@ class QuotaExceeded(RateLimited):
     code = "quota_exceeded"
     message = _("The quota of this month is used up.")
 
+    def __init__(self, allowances: Sequence[Allowance], public_id: str) -> None:
+        super().__init__(allowances, public_id)
+        if allowances[-1].remaining:
+            self.message = _(
+                "This call needs more units than are left of the quota of this month."
+            )
+
 
 class TooManyPasswords(Refused):
     """Wrong passwords of one user, more than may be guessed; ``retry_after`` says how long."""
@@ -210,6 +218,12 @@ class Unavailable(Refused):
     def __init__(self, retry_after: int = 5) -> None:
         super().__init__(self.code)
         self.retry_after = retry_after
+
+
+class LimitsUnavailable(Unavailable):
+    """The key is good, but nobody knows what is left of its limits."""
+
+    message = _("The limits of API keys cannot be counted at the moment. Try again later.")
 
 
 class ChangeRefused(APIKeyError):

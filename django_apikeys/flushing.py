@@ -83,7 +83,7 @@ def apply(batch: Batch) -> None:
     if unfit and not stored:
         raise unfit[0]
     for error in unfit:
-        logs.logger.error("Usage of an API key was dropped, it cannot be stored: %s", error)
+        logs.logger.error("Usage of an API key was dropped, it cannot be stored: %r", error)
 
 
 def _stored(batch: Batch) -> tuple[int, list[Exception]]:

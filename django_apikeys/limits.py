@@ -18,7 +18,7 @@ from django_ratelimit.core import get_usage
 
 from django_apikeys import logs
 from django_apikeys.conf import conf, problem_with_plan
-from django_apikeys.exceptions import QuotaExceeded, RateLimited, Refused, Unavailable
+from django_apikeys.exceptions import LimitsUnavailable, QuotaExceeded, RateLimited, Refused
 from django_apikeys.keys import rates
 from django_apikeys.outage import REST_SECONDS, CacheFailed, breaker, cache_asked
 from django_apikeys.quotas import Month, month_of, owner_counter, quota_counter, seed
@@ -107,7 +107,7 @@ def spend(request: HttpRequest, grant: Grant, units: int, now: datetime) -> None
     """Count *request*, of *units*, against the limits of the key of *grant*.
 
     Once for each request, however often it is asked.
-    Raises RateLimited, QuotaExceeded; Unavailable where the cache is down and
+    Raises RateLimited, QuotaExceeded; LimitsUnavailable where the cache is down and
     APIKEYS_LIMITS_FAIL is ``closed``, or the database is.
     """
     if not hasattr(request, _ASKED):
@@ -205,7 +205,7 @@ def _asked(demands: Sequence[Demand], use: Use | None, now: datetime) -> Sequenc
             breaker.answered(asked_at)
             return allowances
     if demands and conf.LIMITS_FAIL == "closed":
-        raise Unavailable(retry_after=int(REST_SECONDS))
+        raise LimitsUnavailable(retry_after=int(REST_SECONDS))
     return ()
 
 

@@ -15,7 +15,7 @@ from django.db import router
 
 from django_apikeys import logs
 from django_apikeys.conf import conf
-from django_apikeys.exceptions import Unavailable
+from django_apikeys.exceptions import LimitsUnavailable
 from django_apikeys.models import OwnerQuota
 from django_apikeys.outage import CacheFailed, breaker, cache_asked
 
@@ -141,14 +141,14 @@ def stored_units(owner_id: str, month: date) -> int:
 def seed(month: Month) -> int:
     """Return what a counter of *month* that is not there begins with.
 
-    Raises Unavailable where the database does not answer.
+    Raises LimitsUnavailable where the database does not answer.
     """
     try:
         return stored_units(month.owner_id, month.first)
     except DatabaseTrouble as error:
         # Not the cache's failure: and a transaction of the request may be broken.
         logs.once_a_minute("seed", "The database did not answer for a quota.", exc_info=True)
-        raise Unavailable from error
+        raise LimitsUnavailable from error
 
 
 def _counted_units(month: Month) -> int:

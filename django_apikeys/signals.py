@@ -1,4 +1,4 @@
-"""What a host can listen to.
+"""What a host can listen to; docs/signals.md says the same.
 
 Those of a change are sent after its transaction has committed, ``key_refused`` at
 once, in the request that is refused, the two that follow it by the flush that finds it out,
@@ -15,10 +15,10 @@ secret_retired            ``key``, ``actor``, ``reason``: its previous secret wa
 key_revealed              ``key``, ``actor``: its secret was shown again
 key_revoked               ``key``, ``actor``, ``reason``
 key_deleted               ``key``, ``actor``, ``reason``
-key_refused               ``code``, ``public_id`` (None for an unknown one),
-                          ``address`` (None where it cannot be read)
 retired_secret_used       ``key``, ``public_id``, ``address`` (text): at most once in an hour
                           for each secret
+key_refused               ``code``, ``public_id`` (None for an unknown one),
+                          ``address`` (None where it cannot be read)
 key_used_from_new_address ``key``, ``address`` (text), ``at``: of a key that was used
                           from others before
 quota_reached             ``owner_id`` (text), ``month`` (its first day), ``percent`` (80
@@ -31,7 +31,7 @@ key_notice                ``key``, ``kind`` (``expires_in_30``, ``expires_in_7``
 
 A key that is deleted is revoked as well; ``key_deleted`` alone tells of it.
 
-``key`` is the APIKey as it is after the change, ``actor`` a ``services.Actor``. No
+``key`` is the APIKey as it is after the change, ``actor`` an ``actors.Actor``. No
 signal carries a secret.
 """
 

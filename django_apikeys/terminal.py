@@ -1,14 +1,47 @@
-"""What a terminal can show beside lines of text: bars that grow, bars that stand."""
+"""What a terminal can show: lines of text, bars that grow, bars that stand."""
 
 from __future__ import annotations
 
+import os
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from django.core.management.base import OutputWrapper
 
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 _CLEAR = "\r\x1b[K"
+
+
+class OutputFailed(Exception):
+    """What was to be printed could not be: its ``__cause__`` is the OSError."""
+
+
+@contextmanager
+def output_written() -> Iterator[None]:
+    """Raise OutputFailed for the OSError of a stream: others are errors of something else."""
+    try:
+        yield
+    except OSError as error:
+        raise OutputFailed(error.strerror) from error
+
+
+def drop(stream: OutputWrapper) -> None:
+    """Let what *stream* still holds go nowhere: at its end Python would try, and fail, again."""
+    with suppress(OSError):  # it is no file
+        number = stream.fileno()
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, number)
+        os.close(nowhere)
+
+
+def printable(text: str) -> str:
+    """Return *text* with control characters, and others that show nothing, written out."""
+    return "".join(
+        sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text
+    )
 
 
 def bar(value: int, of: int, width: int, *, plain: bool = False) -> str:

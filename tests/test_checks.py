@@ -1,7 +1,10 @@
 """The system checks. This module is its own URLconf: ``serve()`` fills it for a test."""
 
 import functools
+import textwrap
+import uuid
 from collections.abc import Mapping
+from operator import attrgetter
 from typing import Any
 
 import pytest
@@ -42,7 +45,7 @@ from django_apikeys.checks import (
     check_views,
 )
 from django_apikeys.drf.authentication import APIKeyAuthentication
-from django_apikeys.drf.permissions import HasAPIKey, HasScope
+from django_apikeys.drf.permissions import HasAPIKey, HasPlan, HasScope
 from django_apikeys.drf.throttling import APIKeyThrottle
 from django_apikeys.drf.views import EventsView, ScopesView
 from django_apikeys.middleware import APIKeyMiddleware
@@ -88,6 +91,18 @@ class RelatedPolicy(UserPolicy):
     owner_fields = ("username", "groups__name")
 
 
+_POLICY = """
+import functools
+from contextlib import suppress
+
+from django_apikeys.policy import BasePolicy
+
+
+class HostPolicy(BasePolicy):
+    owner_fields = ("username",)
+"""
+
+
 class OtherKeyAuthentication(APIKeyAuthentication):
     """What a host might derive from ours."""
 
@@ -131,6 +146,20 @@ def route(mount):
         mount(path("api/", include(router.urls)))
 
     return route
+
+
+@pytest.fixture
+def host_policy(settings, tmp_path, monkeypatch):
+    """Make the policy one whose class ends with this text; its methods are not called."""
+
+    def host_policy(body):
+        module = f"host_policy_{uuid.uuid4().hex}"
+        source = _POLICY + textwrap.indent(f"{body}\n", "    ")
+        (tmp_path / f"{module}.py").write_text(source, encoding="utf-8")
+        monkeypatch.syspath_prepend(tmp_path)
+        settings.APIKEYS_POLICY = f"{module}.HostPolicy"
+
+    return host_policy
 
 
 @pytest.fixture
@@ -212,6 +241,44 @@ class TestE001:
         assert ids(findings) == ["E001"]
         assert findings[0].msg.startswith(f"APIKEYS_{name}")
         assert findings[0].is_serious()
+
+    @pytest.mark.parametrize(
+        ("name", "value", "page"),
+        [
+            ("POLICY", "nowhere.Policy", "policy"),
+            ("PLANS", {"free": 1}, "limits"),
+            ("LIMITER", "django_apikeys.contrib.redis.RedisLimiter", "redis"),
+            ("LIMITER", "nowhere.Limiter", "settings"),
+            ("PREFIXES", [], "settings"),
+        ],
+    )
+    def test_names_the_page_that_says_more(self, settings, name, value, page):
+        setattr(settings, f"APIKEYS_{name}", value)
+
+        [finding] = check_settings(None)
+
+        assert finding.hint == f"docs/{page}.md says what it takes."
+
+    @pytest.mark.parametrize(
+        ("name", "message"),
+        [
+            (
+                "USAGE_FLUSH_SECONDS",
+                (
+                    "APIKEYS_USAGE_FLUSH_SECONDS is None or a number of seconds, more than 0 and "
+                    "up to 86400."
+                ),
+            ),
+            (
+                "UNUSED_DAYS",
+                "APIKEYS_UNUSED_DAYS is None or a number of days, from 1 to 36600.",
+            ),
+        ],
+    )
+    def test_says_that_none_is_taken(self, settings, name, message):
+        setattr(settings, f"APIKEYS_{name}", 0)
+
+        assert [finding.msg for finding in check_settings(None)] == [message]
 
     def test_names_every_bad_setting(self, settings):
         settings.APIKEYS_PREFIXES = []
@@ -297,11 +364,114 @@ class TestE003:
         assert "'plan_name'" in findings[0].msg
         assert findings[0].hint
 
+    @pytest.mark.parametrize(
+        ("method", "columns"),
+        [
+            pytest.param('plan(self, owner): return owner["plan"]', "plan: 'plan'", id="one"),
+            pytest.param(
+                'is_active(self, row): return row["paid"] and row["username"] != row["by"]',
+                "is_active: 'by', 'paid'",
+                id="several",
+            ),
+            pytest.param(
+                'plan_limits(self, owner): return {} if owner["vip"] else {"quota": 1}',
+                "plan_limits: 'vip'",
+                id="limits",
+            ),
+            pytest.param(
+                'basic_usernames(owner): return [owner["slug"]]',
+                "basic_usernames: 'slug'",
+                id="static",
+            ),
+        ],
+    )
+    def test_names_columns_that_a_method_looks_at_and_that_are_not_read(
+        self, host_policy, method, columns
+    ):
+        static = "" if "self" in method else "@staticmethod"
+        host_policy(f"{static}\ndef {method}")
+
+        findings = check_policy(None)
+
+        name, _, listed = columns.partition(": ")
+        assert ids(findings) == ["E003"]
+        assert findings[0].msg == (
+            f"HostPolicy.{name} looks at columns of the owner that are not read: {listed}. "
+            "Every key is answered by a KeyError."
+        )
+        assert findings[0].hint == "Name them in owner_fields of HostPolicy."
+
+    def test_names_them_behind_a_decorator(self, host_policy):
+        host_policy('@functools.lru_cache\ndef plan(self, owner): return owner["plan"]')
+
+        assert ids(check_policy(None)) == ["E003"]
+
+    @pytest.mark.parametrize(
+        "body",
+        [
+            pytest.param('def plan(self, owner): return owner["username"]', id="that is read"),
+            pytest.param('def plan(self, owner): return {"a": "free"}["a"]', id="no column"),
+            pytest.param("def plan(self, owner): return owner[self.column]", id="not written"),
+            pytest.param('def plan(self, owner): return owner.get("plan")', id="get"),
+            pytest.param(
+                'def plan(self, owner): return "plan" in owner and owner["plan"]', id="asked first"
+            ),
+            pytest.param(
+                'def plan(self, owner):\n  try: return owner["plan"]\n  except KeyError: pass',
+                id="caught",
+            ),
+            pytest.param(
+                'def plan(self, owner):\n  with suppress(KeyError): return owner["plan"]',
+                id="suppressed",
+            ),
+            pytest.param(
+                'def plan(self, owner):\n  owner = {**owner, "plan": 1}\n  return owner["plan"]',
+                id="added",
+            ),
+            pytest.param('plan = lambda self, owner: owner["plan"]', id="lambda"),
+            pytest.param("is_active = bool", id="written in C"),
+            pytest.param("@staticmethod\ndef plan(): return None", id="takes nothing"),
+        ],
+    )
+    def test_not_of_columns_that_are_read_or_not_missed(self, host_policy, body):
+        host_policy(body)
+
+        assert check_policy(None) == []
+
     def test_is_what_manage_py_check_fails_with(self, settings):
         settings.APIKEYS_OWNER_MODEL = "auth.Group"
 
         with pytest.raises(SystemCheckError, match=r"django_apikeys\.E003"):
             call_command("check", "--tag", "django_apikeys")
+
+
+@pytest.mark.parametrize(
+    ("policy", "plans", "expected"),
+    [
+        pytest.param("django_apikeys.policy.UserPolicy", {"free": {"quota": 1}}, ["W017"]),
+        pytest.param("tests.test_checks.RelatedPolicy", {"free": {"quota": 1}}, ["W017"]),
+        pytest.param("django_apikeys.policy.UserPolicy", {"free": {}}, [], id="no limits"),
+        pytest.param("django_apikeys.policy.UserPolicy", {}, [], id="no plans"),
+        pytest.param("django_apikeys.policy.UserPolicy", {"free": 1}, [], id="E001 says so"),
+    ],
+)
+def test_w017_plans_that_limit_nobody(settings, policy, plans, expected):
+    settings.APIKEYS_POLICY, settings.APIKEYS_PLANS = policy, plans
+
+    findings = check_policy(None)
+
+    assert ids(findings) == expected
+    assert not any(finding.is_serious() for finding in findings)
+
+
+@pytest.mark.parametrize(
+    "body", ["def plan(self, owner): return None", "def plan_limits(self, owner): return {}"]
+)
+def test_w017_not_where_the_policy_answers_itself(settings, host_policy, body):
+    settings.APIKEYS_PLANS = {"free": {"quota": 1}}
+    host_policy(body)
+
+    assert check_policy(None) == []
 
 
 @pytest.mark.parametrize(("switch", "expected"), [(True, []), (False, ["E006"])])
@@ -356,23 +526,32 @@ def _listed_pepper(settings):
     settings.APIKEYS_PEPPERS = {"one": "pepper-1"}
 
 
+APART = "is not shared between processes: each counts for itself"
+NOTHING = "counts nothing: it is taken for a cache that is down"
+MORE = "does not add up exactly what is counted at once"
+
+
 @pytest.mark.usefixtures("_listed_pepper")
 class TestW009:
     @pytest.mark.parametrize(
-        ("backend", "name"),
+        ("backend", "name", "problem"),
         [
-            pytest.param(f"{BACKENDS}.locmem.LocMemCache", "LocMemCache", id="local memory"),
-            pytest.param(f"{BACKENDS}.dummy.DummyCache", "DummyCache", id="dummy"),
-            pytest.param("tests.test_checks.CountingCache", "CountingCache", id="derived"),
+            pytest.param(f"{BACKENDS}.locmem.LocMemCache", "LocMemCache", APART, id="memory"),
+            pytest.param("tests.test_checks.CountingCache", "CountingCache", APART, id="derived"),
+            pytest.param(f"{BACKENDS}.dummy.DummyCache", "DummyCache", NOTHING, id="dummy"),
+            pytest.param(f"{BACKENDS}.db.DatabaseCache", "DatabaseCache", MORE, id="database"),
+            pytest.param(
+                f"{BACKENDS}.filebased.FileBasedCache", "FileBasedCache", MORE, id="files"
+            ),
         ],
     )
-    def test_a_cache_that_is_not_shared(self, settings, backend, name):
+    def test_a_cache_that_does_not_count_exactly(self, settings, backend, name, problem):
         settings.CACHES = {"default": {"BACKEND": backend}}
 
         findings = check_deployment(None)
 
         assert ids(findings) == ["W009"]
-        assert findings[0].msg.startswith(f"The cache 'default' ({name}) is not shared between")
+        assert findings[0].msg.startswith(f"The cache 'default' ({name}) {problem}")
         assert not findings[0].is_serious()
 
     @pytest.mark.parametrize(
@@ -380,7 +559,6 @@ class TestW009:
         [
             pytest.param(REDIS, id="Redis"),
             pytest.param(PYMEMCACHE, id="memcached"),
-            pytest.param({"BACKEND": f"{BACKENDS}.db.DatabaseCache"}, id="database"),
             pytest.param({"BACKEND": "tests.test_checks.make_cache"}, id="no class"),
             pytest.param({"BACKEND": "nowhere.Cache"}, id="Django says so"),
         ],
@@ -531,7 +709,6 @@ class TestW013:
                 "send_timeout",
                 id="pylibmc",
             ),
-            pytest.param({"BACKEND": f"{BACKENDS}.db.DatabaseCache"}, "", id="database"),
             pytest.param(
                 {
                     **REDIS,
@@ -1046,6 +1223,126 @@ class UnthrottledAndRefusesKeys(DeclaresNoKeys):
 @pytest.fixture
 def _readable_invoices(settings):
     settings.APIKEYS_SCOPES = {"invoices:read": "Read invoices"}
+
+
+class CostsByRequest(DeclaresKnown):
+    """Has a cost that nobody knows yet."""
+
+    api_cost = property(attrgetter("request.cost"))
+
+
+class AskedLater:
+    """A descriptor of the host's own."""
+
+    def __get__(self, view, owner):
+        return self
+
+
+class CostsByDescriptor(DeclaresKnown):
+    api_cost = AskedLater()
+
+
+class TestE007:
+    @pytest.mark.parametrize("cost", ["5", -1, 1.5, None, True, 10**9 + 1])
+    def test_names_a_cost_that_is_none(self, serve, monkeypatch, cost):
+        monkeypatch.setattr(DeclaresKnown, "api_cost", cost, raising=False)
+        serve(DeclaresKnown)
+
+        findings = check_views(None)
+
+        assert ids(findings) == ["E007"]
+        assert findings[0].msg == (
+            "api_cost of tests.test_checks.DeclaresKnown is no number of units, from 0 to "
+            f"1000000000: {cost!r}. Every key is answered by an error."
+        )
+        assert findings[0].is_serious()
+
+    def test_names_a_method_that_is_no_property(self, serve, monkeypatch):
+        monkeypatch.setattr(DeclaresKnown, "api_cost", lambda self: 5, raising=False)
+        serve(DeclaresKnown)
+
+        assert ids(check_views(None)) == ["E007"]
+
+    def test_names_what_as_view_was_given(self, serve):
+        serve(CostsByRequest.as_view(api_cost="5"))
+
+        assert ids(check_views(None)) == ["E007"]
+
+    def test_names_it_where_the_view_chooses_its_throttles(self, serve, monkeypatch):
+        monkeypatch.setattr(ThrottledByMethod, "api_cost", "5", raising=False)
+        serve(ThrottledByMethod)
+
+        assert ids(check_views(None)) == ["E007"]
+
+    @pytest.mark.parametrize("cost", [0, 5, 10**9])
+    def test_not_of_a_number_of_units(self, serve, monkeypatch, cost):
+        monkeypatch.setattr(DeclaresKnown, "api_cost", cost, raising=False)
+        serve(DeclaresKnown)
+
+        assert check_views(None) == []
+
+    @pytest.mark.parametrize("view", [CostsByRequest, CostsByDescriptor])
+    def test_not_of_what_is_asked_later(self, serve, view):
+        serve(view)
+
+        assert check_views(None) == []
+
+    def test_not_where_keys_do_not_come(self, serve, monkeypatch):
+        monkeypatch.setattr(NotOurs, "api_cost", "5", raising=False)
+        serve(NotOurs)
+
+        assert check_views(None) == []
+
+    def test_not_where_nothing_is_counted(self, serve, monkeypatch):
+        monkeypatch.setattr(UnthrottledAndRefusesKeys, "api_cost", "5", raising=False)
+        serve(UnthrottledAndRefusesKeys)
+
+        assert check_views(None) == []
+
+
+class TestE008:
+    @pytest.mark.parametrize(
+        "permissions",
+        [
+            pytest.param([HasPlan("prro", "pro")], id="entry"),
+            pytest.param([HasPlan("pro") & (~HasPlan("prro") | IsAuthenticated)], id="composed"),
+        ],
+    )
+    def test_names_a_plan_that_is_unknown(self, serve, settings, permissions):
+        settings.APIKEYS_PLANS = {"pro": {"quota": 1}}
+        serve(DeclaresKnown.as_view(permission_classes=permissions))
+
+        findings = check_views(None)
+
+        assert ids(findings) == ["E008"]
+        assert findings[0].msg == (
+            "tests.test_checks.DeclaresKnown lets in owners of plans that are not in "
+            "APIKEYS_PLANS: 'prro'."
+        )
+        assert findings[0].is_serious()
+
+    @pytest.mark.parametrize("plans", [{}, {"pro": {"quota": 1}}], ids=["no plans", "plans"])
+    @pytest.mark.parametrize(
+        "permission", [HasPlan, HasPlan | IsAuthenticated], ids=["entry", "|"]
+    )
+    def test_names_one_that_was_not_called(self, serve, settings, permission, plans):
+        settings.APIKEYS_PLANS = plans
+        serve(DeclaresKnown.as_view(permission_classes=[permission]))
+
+        findings = check_views(None)
+
+        assert ids(findings) == ["E008"]
+        assert findings[0].msg == (
+            "tests.test_checks.DeclaresKnown has HasPlan without plans in permission_classes, "
+            "which fails each request."
+        )
+
+    @pytest.mark.parametrize("plans", [{}, {"pro": {}}], ids=["none is listed", "listed"])
+    def test_not_of_plans_that_are_known(self, serve, settings, plans):
+        settings.APIKEYS_PLANS = plans
+        serve(DeclaresKnown.as_view(permission_classes=[HasPlan("pro")]))
+
+        assert check_views(None) == []
 
 
 class TestE002:

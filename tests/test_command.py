@@ -16,6 +16,7 @@ from django.db import OperationalError, connection
 from django.utils import timezone
 
 from django_apikeys.conf import conf
+from django_apikeys.management.commands.apikeys import Command
 from django_apikeys.models import APIKey, APIKeyEvent, APIKeyNotice, APIKeyTotals, APIKeyUsage
 from django_apikeys.policy import UserPolicy
 from tests.conftest import bearer
@@ -1029,3 +1030,100 @@ def test_notify_while_the_database_is_away_is_one_line(db):
         run("notify")
 
     assert str(raised.value) == "The database says: connection failed: Is the server running?"
+
+
+# --- An output that takes nothing more ---------------------------------------------------------
+
+
+@pytest.fixture
+def full():
+    """A device that has no space left."""
+    with open("/dev/full", "w", encoding="utf-8") as file:  # noqa: PTH123 - and no path of ours
+        yield file
+        os.dup2(os.open(os.devnull, os.O_WRONLY), file.fileno())
+
+
+@pytest.fixture
+def unread():
+    """A pipe whose reader has gone."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w", encoding="utf-8") as file:
+        yield file
+        os.dup2(os.open(os.devnull, os.O_WRONLY), file.fileno())
+
+
+@pytest.mark.parametrize(
+    ("output", "message"), [("full", "No space left on device"), ("unread", "Broken pipe")]
+)
+def test_failing_output_is_an_error_of_one_line(request, output, message):
+    with pytest.raises(CommandError, match=f"^stdout: {message}$"):
+        call_command("apikeys", "pattern", stdout=request.getfixturevalue(output))
+
+
+def test_failing_output_of_a_list_is_one_too(full, user):
+    """More than is kept back before it is written."""
+    APIKeyFactory.create_batch(20, owner=user, description="x" * 1000)
+
+    with pytest.raises(CommandError, match=r"^stdout: No space left on device$"):
+        call_command("apikeys", "list", "--json", stdout=full)
+
+
+@pytest.mark.parametrize(
+    ("output", "said"),
+    [
+        pytest.param("full", "CommandError: stdout: No space left on device\n", id="full"),
+        pytest.param("unread", "", id="a reader who has seen enough"),
+    ],
+)
+def test_failing_output_is_not_tried_again_at_the_end(request, capfd, output, said):
+    stream = request.getfixturevalue(output)
+
+    with pytest.raises(SystemExit) as end:
+        Command(stdout=stream).run_from_argv(["manage.py", "apikeys", "--skip-checks", "pattern"])
+    stream.flush()
+
+    assert end.value.code == 1
+    assert capfd.readouterr() == ("", said)
+
+
+@pytest.mark.parametrize(
+    ("redirection", "expected"),
+    [
+        (">/dev/full", (1, "CommandError: stdout: No space left on device\n")),
+        ("| sleep 0; exit ${PIPESTATUS[0]}", (1, "")),
+    ],
+    ids=["full", "closed"],
+)
+def test_failing_output_in_a_shell(redirection, expected):
+    # The second reads nothing: it is gone before there is something to read.
+    done = subprocess.run(  # noqa: S603 - our own command
+        [
+            "/bin/bash",
+            "-c",
+            f"{sys.executable} -m django apikeys --skip-checks pattern {redirection}",
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=ROOT,
+        env={**os.environ, "DJANGO_SETTINGS_MODULE": "tests.settings", "PYTHONPATH": str(ROOT)},
+    )
+
+    assert (done.returncode, done.stderr) == expected
+
+
+# --- What may stand on a terminal --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", ["usage", "show", "list"])
+def test_control_characters_are_written_out(issued, command):
+    now = timezone.now()
+    APIKey.objects.update(name="Cron\x1b[2J\nforged")
+    used(issued.key, now.replace(minute=0, second=0, microsecond=0), route="a\x1b]0;b\x07/\n")
+
+    out, _err = run(command, *([] if command == "list" else [str(issued.key.pk)]))
+
+    assert "Cron\\x1b[2J\\nforged" in out
+    assert ("a\\x1b]0;b\\x07/\\n" in out) == (command == "usage")
+    assert "\x1b" not in out

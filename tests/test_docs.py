@@ -1,23 +1,29 @@
 """The documentation, held against the code."""
 
+import json
 import re
 import shlex
 from string import Template
 
 import pytest
+from django.core.cache import caches
 from django.core.management import call_command
+from django.dispatch import Signal
 from django.urls import reverse
 from rest_framework.decorators import api_view, permission_classes
 from rest_framework.views import APIView
 from rest_framework.viewsets import ModelViewSet
 
 import django_apikeys.exceptions
+from django_apikeys import signals
 from django_apikeys.conf import Configuration
 from django_apikeys.drf.permissions import HasScope
 from django_apikeys.keys.restrictions import Refusal
 from django_apikeys.models import APIKey
 from django_apikeys.notices import KINDS
 from django_apikeys.policy import BasePolicy, UserPolicy
+from django_apikeys.testing import flush_usage
+from tests.conftest import bearer
 from tests.documents import ROOT, blocks, curl
 from tests.factories import APIKeyFactory, UserFactory
 
@@ -65,7 +71,13 @@ def test_each_setting_is_documented_and_each_documented_one_is_there():
 def test_each_check_is_documented_and_each_documented_one_is_there():
     code = "".join(
         (ROOT / "django_apikeys" / name).read_text(encoding="utf-8")
-        for name in ("checks.py", "cache_checks.py", "retrievable_checks.py", "drf/checks.py")
+        for name in (
+            "checks.py",
+            "cache_checks.py",
+            "policy_checks.py",
+            "retrievable_checks.py",
+            "drf/checks.py",
+        )
     )
 
     in_code = set(re.findall(r'"django_apikeys\.([EW]\d{3})"', code))
@@ -168,6 +180,74 @@ def test_each_action_of_the_command_is_documented():
 
     assert [name for name in actions if f"| `{name}" not in read("commands.md")] == []
     assert len(actions) == 15
+
+
+def test_each_signal_is_documented():
+    names = [name for name, value in vars(signals).items() if isinstance(value, Signal)]
+
+    table = re.findall(r"^\| `([a-z_]+)` \|", read("signals.md"), re.MULTILINE)
+
+    assert sorted(table) == sorted(names)
+
+
+class FreePolicy(UserPolicy):
+    """Everybody is on the plan ``free``."""
+
+    def plan(self, owner):
+        return "free"
+
+
+@pytest.mark.usefixtures("counting")
+def test_the_receiver_is_told_of_a_quota(issued, user, client, settings, mailoutbox):
+    settings.APIKEYS_POLICY = "tests.test_docs.FreePolicy"
+    settings.APIKEYS_PLANS = {"free": {"quota": 1}}
+    caches["default"].clear()
+    names = {}
+    exec(blocks("docs/signals.md")[0].text, names)  # noqa: S102 - our own documentation
+
+    client.get("/customers/", headers=bearer(issued.secret))
+    flush_usage()
+
+    [mail] = [mail for mail in mailoutbox if mail.subject.startswith("100 %")]
+    assert mail.subject == f"100 % of the quota of owner {user.pk}"
+    assert mail.body.startswith("1 of 1 units in ")
+    assert mail.to == ["sales@example.com"]
+
+
+class TestPlainView:
+    @pytest.fixture
+    def call(self, issue, settings, rf):
+        """Call the view of the documentation with a key that has these scopes, or without."""
+        settings.APIKEYS_SCOPES = {"orders:read": "Read orders"}
+        names = {}
+        exec(blocks("docs/plain-views.md")[0].text, names)  # noqa: S102 - our own documentation
+
+        def call(*scopes):
+            headers = bearer(issue(scopes=scopes).secret) if scopes else {}
+            return names["orders"](rf.get("/", headers=headers))
+
+        return call
+
+    def test_lets_a_key_in(self, call, user):
+        response = call("orders:read")
+
+        assert json.loads(response.content) == {"owner": user.pk}
+        assert response["Cache-Control"] == "private"
+        assert response["Vary"] == "Authorization, X-API-Key"
+
+    def test_refuses_one_that_lacks_the_scope(self, call):
+        response = call("self:revoke")
+
+        assert response.status_code == 403
+        assert json.loads(response.content)["code"] == "insufficient_scope"
+        assert 'scope="orders:read"' in response["WWW-Authenticate"]
+        assert not response.has_header("Retry-After")
+
+    def test_refuses_who_has_none(self, call, db):
+        response = call()
+
+        assert (response.status_code, response["Cache-Control"]) == (401, "no-store")
+        assert response["WWW-Authenticate"] == 'Bearer realm="api"'
 
 
 def test_each_kind_of_notice_is_documented():

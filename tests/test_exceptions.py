@@ -13,6 +13,7 @@ from django_apikeys.exceptions import (
     InvalidKey,
     InvalidRequest,
     KeyRefused,
+    LimitsUnavailable,
     MalformedKey,
     NotAuthenticated,
     NotPermitted,
@@ -76,6 +77,7 @@ CODES_OF_DEAD_KEYS = (
             id="a view that declares none",
         ),
         pytest.param(TooManyPasswords(5), 429, "rate_limited", None, id="too many passwords"),
+        pytest.param(LimitsUnavailable(), 503, "unavailable", None, id="limits"),
         pytest.param(Unavailable(), 503, "unavailable", None, id="we cannot know"),
     ],
 )
@@ -132,7 +134,7 @@ def test_every_error_belongs_to_the_tree():
         if isinstance(value, type) and value.__module__ == "django_apikeys.exceptions"
     }
 
-    assert len(errors) == 21
+    assert len(errors) == 22
     assert all(issubclass(error, APIKeyError) for error in errors)
 
 

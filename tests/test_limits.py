@@ -740,7 +740,9 @@ class TestPlanLimits:
             pytest.param({"rates": "5/s"}, 'is a dict of "rate" and "quota".', id="misspelt"),
             pytest.param({"rate": "5"}, 'has no rate such as "300/m".', id="rate"),
             pytest.param(
-                {"quota": "100"}, "has a quota that is no number of units, 0 or more.", id="quota"
+                {"quota": "100"},
+                "has a quota that is no number of units, from 0 to 999999999999999.",
+                id="quota",
             ),
         ],
     )

@@ -246,6 +246,22 @@ def test_answer_of_another_middleware_is_what_counts(client, headers, settings, 
     assert counted() == rows
 
 
+@pytest.mark.parametrize(
+    ("middleware", "status"),
+    [("django.middleware.security.SecurityMiddleware", 200), (f"{__name__}.Changing", 503)],
+    ids=["that-leaves-the-answer-as-it-is", "that-changes-it"],
+)
+def test_answer_is_counted_as_it_was_below_another_middleware(
+    client, headers, settings, middleware, status
+):
+    settings.MIDDLEWARE = [middleware, settings.MIDDLEWARE[0]]
+
+    response = client.get("/customers/", headers=headers)
+
+    assert response.status_code == status
+    assert counted() == [("customers/", "GET", "2xx", 1)]
+
+
 def test_csrf_is_refused_before_a_key_is_verified(issued, settings, own_urls):
     """Of a plain view; DRF's views ask for none where a key decides."""
     from django.test import Client  # noqa: PLC0415 - DRF's client is the one of this file

@@ -71,3 +71,34 @@ def test_progress_is_one_line_that_goes():
 
 def test_progress_is_not_shown_where_nobody_looks():
     assert not terminal.Progress(OutputWrapper(io.StringIO())).is_shown
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        pytest.param("Bücher 日本 █▏", "Bücher 日本 █▏", id="text"),
+        pytest.param("a\x1b[2Jb", "a\\x1b[2Jb", id="escape"),
+        pytest.param("a\r\n\tb", "a\\r\\n\\tb", id="lines"),
+        pytest.param("a\x9b\x7f", "a\\x9b\\x7f", id="C1"),
+        pytest.param("a\u202eb", "a\\u202eb", id="from right to left"),
+        pytest.param("a\ud800", "a\\ud800", id="half of a pair"),
+    ],
+)
+def test_printable_text_has_no_control_characters(text, expected):
+    assert terminal.printable(text) == expected
+
+
+def test_what_is_dropped_is_not_written(tmp_path):
+    with (tmp_path / "out").open("w", encoding="utf-8") as file:
+        file.write("kept back")
+        terminal.drop(OutputWrapper(file))
+
+    assert (tmp_path / "out").read_text(encoding="utf-8") == ""
+
+
+def test_what_is_no_file_is_left_alone():
+    stream = io.StringIO("text")
+
+    terminal.drop(OutputWrapper(stream))
+
+    assert stream.getvalue() == "text"

@@ -281,6 +281,20 @@ class TestRowThatCannotBeStored:
             "Usage of an API key was dropped"
         }
 
+    def test_is_told_in_one_line_of_the_log(self, errors):
+        """What the database says of a row may hold text that a client has sent."""
+
+        def fails(execute, sql, params, many, context):
+            if "poison" in str(params):
+                raise DataError("bad text: poison\nERROR forged")
+            return execute(sql, params, many, context)
+
+        with connection.execute_wrapper(fails):
+            flushing.apply(batch_of(hit(key_id=TWO, secret_id=2), hit(route="poison")))
+
+        assert errors.records
+        assert not any("\n" in record.getMessage() for record in errors.records)
+
     @pytest.mark.parametrize(
         ("poison", "dropped"),
         [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 from typing import TYPE_CHECKING, Any
 
 from django.apps import apps
@@ -16,12 +17,13 @@ from rest_framework.views import APIView
 
 from django_apikeys.conf import conf
 from django_apikeys.drf.authentication import APIKeyAuthentication
+from django_apikeys.drf.permissions import HasPlan
 from django_apikeys.drf.scopes import asked_scopes, declared_scopes
-from django_apikeys.drf.throttling import APIKeyThrottle
+from django_apikeys.drf.throttling import MOST_UNITS, APIKeyThrottle, is_cost
 from django_apikeys.keys import scopes as grammar
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from django.urls import URLResolver
 
@@ -33,14 +35,15 @@ _NOTHING = object()
 def view_findings() -> list[CheckMessage]:
     """What the views say, and what the settings say of all of them.
 
-    E002: a view asks for an unknown scope. W003, W004: our class does not stand first.
+    E002: a view asks for an unknown scope. E007: its api_cost is none. E008: its HasPlan
+    names no plan, or an unknown one. W003, W004: our class does not stand first.
     W007: a view declares no scopes. W008: the templates of django-filter are missing.
     W015: nothing counts for limits. W016: nothing does in one view.
     """
     if not getattr(settings, "ROOT_URLCONF", None):
         return []
     try:
-        registry = conf.SCOPES
+        registry, plans = conf.SCOPES, conf.PLANS
     except ImproperlyConfigured:
         return []  # E001 says so
     default: Any = api_settings.DEFAULT_AUTHENTICATION_CLASSES  # classes, once it is read
@@ -50,12 +53,14 @@ def view_findings() -> list[CheckMessage]:
         "django_apikeys.W003",
     )
     views = list(_views(get_resolver().url_patterns))
-    uncounted = _check_throttle(views)
+    uncounted = _check_throttle(views, plans)
     findings += uncounted
     for view in views:
         # A view may stand behind several URLs. Messages of Django cannot be hashed.
         found = [
             *_check_view(view, registry),
+            *_check_cost(view),
+            *_check_plans(view, plans),
             *_check_filters(view),
             *_check_throttle_of(view, default_is_told=bool(uncounted)),
         ]
@@ -63,13 +68,10 @@ def view_findings() -> list[CheckMessage]:
     return findings
 
 
-def _check_throttle(views: Iterable[_View]) -> list[CheckMessage]:
+def _check_throttle(views: Iterable[_View], plans: Mapping[str, Any]) -> list[CheckMessage]:
     if _counts(_default_throttles()):
         return []
-    try:
-        has_plans = any(conf.PLANS.values())
-    except ImproperlyConfigured:
-        has_plans = False  # E001 says so
+    has_plans = any(plans.values())
     # Any key may have a rate of its own.
     guarded = [view for view in views if view.lets_keys_in]
     counts_somewhere = any(_counts(getattr(view, "throttle_classes", ())) for view in guarded)
@@ -109,6 +111,53 @@ def _check_throttle_of(view: _View, *, default_is_told: bool) -> list[CheckMessa
             id="django_apikeys.W016",
         )
     ]
+
+
+def _check_cost(view: _View) -> list[CheckMessage]:
+    if not view.lets_keys_in or not view.has_cost or is_cost(view.static_cost):
+        return []
+    classes = getattr(view, "throttle_classes", _default_throttles())
+    if not view.chooses_throttles and not _counts(classes):
+        return []  # nobody asks
+    return [
+        Error(
+            f"api_cost of {view.label} is no number of units, from 0 to {MOST_UNITS}: "
+            f"{view.static_cost!r}. Every key is answered by an error.",
+            hint="Write a whole number, or a property that returns one.",
+            id="django_apikeys.E007",
+        )
+    ]
+
+
+def _check_plans(view: _View, known: Mapping[str, Any]) -> list[CheckMessage]:
+    named = [*_named_plans(getattr(view, "permission_classes", ()))]
+    # Plans that limit nothing need not be listed, where none is.
+    unknown = {plan for plan in named if plan is None or (known and plan not in known)}
+    if not unknown:
+        return []
+    if None in unknown:
+        problem = "has HasPlan without plans in permission_classes, which fails each request"
+    else:
+        plans = ", ".join(sorted(map(repr, unknown)))
+        problem = f"lets in owners of plans that are not in APIKEYS_PLANS: {plans}"
+    return [
+        Error(
+            f"{view.label} {problem}.",
+            hint='Write HasPlan("<plan>"), with names that APIKEYS_PLANS has.',
+            id="django_apikeys.E008",
+        )
+    ]
+
+
+def _named_plans(permissions: Iterable[Any]) -> Iterable[str | None]:
+    """Yield the plans that *permissions* name, within compositions too; None of a bare HasPlan."""
+    for permission in permissions:
+        if permission is HasPlan:
+            yield None
+        elif isinstance(permission, HasPlan):
+            yield from permission.plans
+        operands = (getattr(permission, name, None) for name in ("op1_class", "op2_class"))
+        yield from _named_plans(operand for operand in operands if operand is not None)
 
 
 def _default_throttles() -> Sequence[Any]:
@@ -253,6 +302,19 @@ class _View:
         """Whether it has no list of throttles before there is a request."""
         overrides = getattr(self._class, "get_throttles", None) is not APIView.get_throttles
         return overrides or self.is_computed("throttle_classes")
+
+    @property
+    def has_cost(self) -> bool:
+        """Whether it has an ``api_cost`` that is known before there is a request."""
+        cost = self.static_cost
+        # A function is what a property was forgotten on; another descriptor is asked later.
+        is_asked_later = hasattr(cost, "__get__") and not inspect.isfunction(cost)
+        return cost is not _NOTHING and not is_asked_later
+
+    @property
+    def static_cost(self) -> Any:
+        """Its ``api_cost`` as it is written."""
+        return self._value("api_cost")
 
     def is_computed(self, name: str) -> bool:
         """Return whether *name* has no value before there is a request."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -34,8 +35,14 @@ if TYPE_CHECKING:
     from django_apikeys.models import APIKeyQuerySet, AppendOnlyQuerySet, Status
 
 
+# The + of an offset, sent as it is in a URL, arrives as a space.
+_LOST_SIGN = re.compile(r"(\S{8,12}[T ]\S{4,24}) (\d\d(?::?\d\d)?)")
+
+
 class _MomentField(forms.DateTimeField):
     def to_python(self, value: Any) -> datetime | None:
+        if isinstance(value, str) and (match := _LOST_SIGN.fullmatch(value)):
+            value = "{}+{}".format(*match.groups())
         # What names no zone is meant in UTC, as all that the API says is.
         with timezone.override(UTC):
             moment = super().to_python(value)

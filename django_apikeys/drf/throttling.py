@@ -47,10 +47,18 @@ def cost_of(view: Any) -> int:
 
     Raises ValueError where ``api_cost`` is no number of units, from 0 to 10**9.
     """
-    cost = getattr(view, "api_cost", 1)
-    if not isinstance(cost, int) or isinstance(cost, bool) or not 0 <= cost <= MOST_UNITS:
+    # Not getattr() with a default: of a property that fails it would make 1.
+    if not hasattr(type(view), "api_cost") and "api_cost" not in vars(view):
+        return 1
+    cost = view.api_cost
+    if not is_cost(cost):
         # Not let through to the cache, which takes one that is too large for an error.
         raise ValueError(
             f"api_cost of {type(view).__name__} is a number of units, from 0 to {MOST_UNITS}."
         )
-    return cost
+    return int(cost)
+
+
+def is_cost(value: object) -> bool:
+    """Tell whether *value* is a number of units that a request may use."""
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MOST_UNITS

@@ -43,6 +43,7 @@ from django_apikeys.drf.serializers import (
     StrictSerializer,
     masked_data,
 )
+from django_apikeys.drf.throttling import APIKeyThrottle
 from django_apikeys.exceptions import ChangeRefused, NotPermitted, Refused, Unavailable
 from django_apikeys.keys.grants import Grant
 from django_apikeys.models import APIKey, APIKeyEvent
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
     from rest_framework.renderers import BaseRenderer
     from rest_framework.request import Request
     from rest_framework.serializers import BaseSerializer
+    from rest_framework.throttling import BaseThrottle
 
     from django_apikeys.authority import Authority
     from django_apikeys.models import APIKeyQuerySet, AppendOnlyQuerySet
@@ -283,6 +285,7 @@ class AccountView(ManagementView):
 
     permission_classes = (IsAuthenticated,)
     required_scopes = ("apikeys:read",)
+    api_cost = 0  # a quota that is used up can be read
 
     def get(self, request: Request) -> Response:
         self.authority.require_any("see")
@@ -348,6 +351,8 @@ class SelfView(ManagementView):
 class SelfDetailView(SelfView):
     """``keys/self/``."""
 
+    api_cost = 0
+
     def get(self, request: Request) -> Response:
         return _answer(self.get_object())
 
@@ -374,6 +379,14 @@ class SelfRevokeView(SelfView):
     """``keys/self/revoke/``: also by a secret in its grace, so that a leak can be ended."""
 
     required_scopes = ("self:revoke",)
+
+    def get_throttles(self) -> list[BaseThrottle]:
+        # No limit of a key keeps a leak open; whatever else the project throttles by holds.
+        return [
+            throttle
+            for throttle in super().get_throttles()
+            if not isinstance(throttle, APIKeyThrottle)
+        ]
 
     def post(self, request: Request) -> Response:
         fields = _validated(lambda: ReasonInput(data=request.data))

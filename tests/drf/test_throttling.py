@@ -3,15 +3,17 @@
 import pytest
 from django.core.cache import caches
 from django.http import Http404
-from django.urls import path
+from django.urls import include, path
 from rest_framework.decorators import api_view, permission_classes, throttle_classes
 from rest_framework.exceptions import PermissionDenied
 from rest_framework.permissions import AllowAny
 from rest_framework.response import Response
+from rest_framework.throttling import BaseThrottle
 from rest_framework.views import APIView
 
 from django_apikeys.drf.permissions import HasScope
 from django_apikeys.drf.throttling import APIKeyThrottle
+from django_apikeys.drf.views import SelfRevokeView
 from django_apikeys.models import APIKeySecret, OwnerQuota
 from django_apikeys.outage import breaker
 from django_apikeys.policy import UserPolicy
@@ -29,6 +31,13 @@ class StoppedThrottle(APIKeyThrottle):
     @staticmethod
     def timer():
         return NOW
+
+
+class ClosedThrottle(BaseThrottle):
+    """Lets nobody through; stands for a throttle of the host's own."""
+
+    def allow_request(self, request, view):
+        return False
 
 
 class FreePolicy(UserPolicy):
@@ -84,6 +93,18 @@ class CostsByMethod(Limited):
         return 3 if self.request.method == "POST" else 1
 
 
+class CostFails(Limited):
+    @property
+    def api_cost(self):
+        return self.request.no_such_attribute
+
+
+class CostOfItsOwn(Limited):
+    def initial(self, request):
+        self.api_cost = 3
+        super().initial(request)
+
+
 class Unlimited(Limited):
     throttle_classes = []
 
@@ -106,8 +127,11 @@ urlpatterns = [
     path("costly/", Costly.as_view()),
     path("free/", Free.as_view()),
     path("by-method/", CostsByMethod.as_view()),
+    path("cost-fails/", CostFails.as_view()),
+    path("cost-of-its-own/", CostOfItsOwn.as_view()),
     path("unlimited/", Unlimited.as_view()),
     path("function/", function_view),
+    path("", include("django_apikeys.drf.urls")),
 ]
 
 
@@ -314,6 +338,15 @@ class TestQuota:
 
         assert response["RateLimit"] == '"quota";r=5;t=864040'
 
+    def test_of_a_cost_that_the_view_sets_on_itself(self, limit_of, plan):
+        plan(quota=10)
+
+        assert limit_of()("/cost-of-its-own/")["RateLimit"] == '"quota";r=7;t=864040'
+
+    def test_of_a_property_that_fails_is_not_taken_for_one_unit(self, limit_of, plan):
+        with pytest.raises(AttributeError, match="no_such_attribute"):
+            limit_of()("/cost-fails/")
+
     def test_goes_on_after_the_cache_is_lost(self, limit_of, plan, user):
         plan(quota=5)
         call = limit_of()
@@ -339,6 +372,54 @@ class TestQuota:
             ValueError, match=r"^api_cost of Costly is a number of units, from 0 to 1000000000\.$"
         ):
             limit_of()("/costly/")
+
+
+class TestSpentKey:
+    """What a key may do to itself and read of itself when its limits are used up."""
+
+    @pytest.mark.parametrize("fields", [{"rate": "1/d"}, {"quota": 1}], ids=["rate", "quota"])
+    def test_revokes_itself(self, limit_of, plan, fields):
+        plan(**fields)
+        call = limit_of("1/d", scopes=["self:revoke"])
+        call()
+
+        response = call("/keys/self/revoke/", "post")
+
+        assert (call().status_code, response.status_code) == (401, 200)
+        assert response.json()["status"] == "revoked"
+        assert not response.has_header("RateLimit")
+
+    def test_revokes_itself_while_the_cache_is_down(self, limit_of, settings):
+        settings.APIKEYS_LIMITS_FAIL = "closed"
+        settings.CACHES = {"default": {"BACKEND": "django.core.cache.backends.dummy.DummyCache"}}
+        call = limit_of("1/d", scopes=["self:revoke"])
+
+        found = [call().status_code, call("/keys/self/revoke/", "post").status_code]
+        breaker.reset()
+
+        assert found == [503, 200]
+
+    def test_is_held_by_the_throttles_of_the_host(self, limit_of, monkeypatch):
+        monkeypatch.setattr(SelfRevokeView, "throttle_classes", [StoppedThrottle, ClosedThrottle])
+        call = limit_of("1/d", scopes=["self:revoke"])
+
+        response = call("/keys/self/revoke/", "post")
+
+        assert response.status_code == 429
+        assert not response.has_header("RateLimit")
+
+    @pytest.mark.parametrize("url", ["/usage/", "/keys/self/"])
+    def test_reads_what_it_has_left(self, limit_of, plan, url):
+        plan(quota=1)
+        call = limit_of(scopes=["apikeys:read"])
+
+        found = [*statuses(call, 2, url), *statuses(call, 2), *statuses(call, 2, url)]
+
+        assert found == [200, 200, 200, 429, 200, 200]
+
+    @pytest.mark.parametrize("url", ["/usage/", "/keys/self/"])
+    def test_reads_within_its_rate(self, limit_of, url):
+        assert statuses(limit_of("1/d", scopes=["apikeys:read"]), 2, url) == [200, 429]
 
 
 @pytest.fixture
@@ -465,6 +546,17 @@ class TestBodies:
             "error": {"code": "TOO_MANY_REQUESTS", "reason": code, "message": MESSAGES[code]}
         }
 
+    def test_say_that_a_call_needs_more_units_than_are_left(self, limit_of, plan):
+        plan(quota=4)
+
+        response = limit_of()("/costly/")
+
+        assert response["RateLimit"] == '"quota";r=4;t=864040'
+        assert response.json() == {
+            "detail": "This call needs more units than are left of the quota of this month.",
+            "code": "quota_exceeded",
+        }
+
     def test_have_one_for_limits_that_nobody_knows(self, limit_of, plan, settings):
         settings.APIKEYS_LIMITS_FAIL = "closed"
         settings.CACHES = {"default": {"BACKEND": "django.core.cache.backends.dummy.DummyCache"}}
@@ -476,7 +568,7 @@ class TestBodies:
         assert response["Retry-After"] == "2"
         assert response["Cache-Control"] == "no-store"
         assert response.json() == {
-            "detail": "API keys cannot be looked up at the moment. Try again later.",
+            "detail": "The limits of API keys cannot be counted at the moment. Try again later.",
             "code": "unavailable",
         }
 

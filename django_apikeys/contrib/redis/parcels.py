@@ -151,7 +151,7 @@ def batch_of(id_: bytes, fields: Mapping[bytes, bytes]) -> Batch:
             _read_row(batch, *json.loads(name), seen=_seen(value.decode()))
         except (ValueError, TypeError, OverflowError) as error:
             # Not ours: it would hold up what is.
-            logs.once_a_minute("batch", "A counter in Redis was left out: %r: %s", name, error)
+            logs.once_a_minute("batch", "A counter in Redis was left out: %r: %r", name, error)
     return batch
 
 

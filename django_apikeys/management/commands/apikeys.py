@@ -8,7 +8,7 @@ from argparse import ArgumentTypeError
 from collections import Counter
 from datetime import UTC, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 from uuid import UUID
 
 from django.core.exceptions import (
@@ -210,6 +210,10 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         try:
             options["run"](options)
+            with terminal.output_written():
+                self.stdout.flush()
+        except terminal.OutputFailed as failed:
+            self._end_unprinted(failed)
         except ChangeRefused as error:
             raise CommandError(_one_line(error)) from error
         except DatabaseTrouble as error:
@@ -233,7 +237,7 @@ class Command(BaseCommand):
             return
         self._say(f"Created {facts['id']} ({facts['masked']}) {facts['name']}")
         self._say("The secret is shown this once:")
-        self.stdout.write(issued.secret)
+        self._print(issued.secret)
 
     def _list(self, options: dict[str, Any]) -> None:
         now = timezone.now()
@@ -249,10 +253,10 @@ class Command(BaseCommand):
         if options["json"]:
             self._print_json_list(rows)
             return
-        self.stdout.write(_line([title for title, _width in COLUMNS]))
+        self._print(_line([title for title, _width in COLUMNS]))
         for row in rows:
             owner = row["owner"]["name"] if row["owner"] else "-"
-            self.stdout.write(_line([row["id"], row["masked"], row["status"], owner, row["name"]]))
+            self._print(_line([row["id"], row["masked"], row["status"], owner, row["name"]]))
 
     def _show(self, options: dict[str, Any]) -> None:
         facts = key_as_dict(_key(options["key"]), timezone.now())
@@ -261,7 +265,7 @@ class Command(BaseCommand):
             return
         for name, value in facts.items():
             shown = value["name"] if isinstance(value, dict) and "name" in value else value
-            self.stdout.write(f"{name:16} {_plain(shown)}")
+            self._print(f"{name:16} {_plain(shown)}")
 
     def _revoke(self, options: dict[str, Any]) -> None:
         if len(options["keys"]) == 1 and not options["dry_run"]:
@@ -338,7 +342,7 @@ class Command(BaseCommand):
         else:
             self._say("Every earlier secret has ended.")
         self._say("The new secret is shown this once:")
-        self.stdout.write(issued.secret)
+        self._print(issued.secret)
 
     def _retire(self, options: dict[str, Any]) -> None:
         key = _key(options["key"])
@@ -368,24 +372,25 @@ class Command(BaseCommand):
         if options["json"]:
             self._print_json(report)
             return
-        self.stdout.write(f"{key.masked} {key.name}".rstrip())
-        self.stdout.write("  ".join(f"{n:,} {name}" for name, n in report["totals"].items()))
-        self.stdout.write("")
+        self._print(f"{key.masked} {key.name}".rstrip())
+        self._print("  ".join(f"{n:,} {name}" for name, n in report["totals"].items()))
+        self._print("")
         self._print_series(report["series"], START_LENGTHS[granularity])
         if report["by_route"]:
-            self.stdout.write(f"\n{'requests':>10}  {'errors':>8}  route")
+            self._print("")
+            self._print(f"{'requests':>10}  {'errors':>8}  route")
         for row in report["by_route"][:ROUTES]:
             counts = f"{row['requests']:>10,}  {row['errors']:>8,}"
-            self.stdout.write(f"{counts}  {row['method']} {row['route']}")
+            self._print(f"{counts}  {row['method']} {row['route']}")
 
     def _print_series(self, series: Sequence[Mapping[str, Any]], length: int) -> None:
         plain = terminal.is_plain(self.stdout)
         most = max(row["requests"] for row in series)
-        self.stdout.write(f"{'UTC':{length}}  {'requests':>10}  {'errors':>8}  {'limited':>8}")
+        self._print(f"{'UTC':{length}}  {'requests':>10}  {'errors':>8}  {'limited':>8}")
         for row in series:
             counts = f"{row['requests']:>10,}  {row['errors']:>8,}  {row['limited']:>8,}"
             bar = terminal.bar(row["requests"], most, BAR_WIDTH, plain=plain)
-            self.stdout.write(f"{row['start'][:length]}  {counts}  {bar}".rstrip())
+            self._print(f"{row['start'][:length]}  {counts}  {bar}".rstrip())
 
     def _flush(self, options: dict[str, Any]) -> None:
         recorder = conf.usage_recorder
@@ -429,7 +434,7 @@ class Command(BaseCommand):
             if as_json:
                 listed.append({"kind": notice.kind, "key": key, "about": notice.about})
             else:
-                self.stdout.write(f"{notice.kind:13}  {key['id']}  {key['name']}")
+                self._print(f"{notice.kind:13}  {key['id']}  {key['name']}")
         if as_json:
             self._print_json({"dry_run": True, **counts, "notices": listed})
         else:
@@ -473,7 +478,7 @@ class Command(BaseCommand):
             return
         for name, digest, count in counts:
             unknown = "" if conf.hasher.knows(digest) else "  NOT CONFIGURED"
-            self.stdout.write(f"{count:10}  {name}{unknown}")
+            self._print(f"{count:10}  {name}{unknown}")
 
     def _forget_secrets(self, options: dict[str, Any]) -> None:
         forgotten = services.forget_secrets()
@@ -503,21 +508,36 @@ class Command(BaseCommand):
         if options["json"]:
             self._print_json({"pattern": pattern})
             return
-        self.stdout.write(pattern)
+        self._print(pattern)
 
     def _print_json(self, value: Any) -> None:
-        self.stdout.write(json.dumps(value, indent=2, ensure_ascii=False))
+        self._write(json.dumps(value, indent=2, ensure_ascii=False))
 
     def _print_json_list(self, values: Iterable[Any]) -> None:
         opening = "["
         for value in values:
-            self.stdout.write(f"{opening}\n{json.dumps(value, ensure_ascii=False)}", ending="")
+            self._write(f"{opening}\n{json.dumps(value, ensure_ascii=False)}", ending="")
             opening = ","
-        self.stdout.write("[]" if opening == "[" else "\n]")
+        self._write("[]" if opening == "[" else "\n]")
+
+    def _print(self, text: str) -> None:
+        # Names and routes are anybody's: no control character reaches a terminal.
+        self._write(terminal.printable(text))
+
+    def _write(self, text: str, ending: str | None = None) -> None:
+        with terminal.output_written():
+            self.stdout.write(text, ending=ending)
 
     def _say(self, text: str) -> None:
         # To stderr, but not in the red of an error.
-        self.stderr.write(text, lambda plain: plain)
+        self.stderr.write(terminal.printable(text), lambda plain: plain)
+
+    def _end_unprinted(self, failed: terminal.OutputFailed) -> NoReturn:
+        if self._called_from_command_line:  # type: ignore[attr-defined]  # the stubs lack it
+            terminal.drop(self.stdout)
+            if isinstance(failed.__cause__, BrokenPipeError):
+                sys.exit(1)  # | head: who reads has seen enough
+        raise CommandError(f"stdout: {failed}") from failed
 
 
 def _days(text: str) -> int:
