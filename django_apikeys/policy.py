@@ -8,7 +8,7 @@ it for a person, ``verification`` for a request.
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, Protocol
 
 from django.apps import apps
 from django.contrib.auth import get_user_model
@@ -28,6 +28,15 @@ if TYPE_CHECKING:
 
 Action = Literal["see", "create", "change", "rotate", "revoke", "reveal", "delete"]
 Person = Any  # a user, AnonymousUser included
+
+
+class OwnerColumns(dict[str, Any]):
+    """Columns of an owner by name, as far as ``columns()`` of the policy has them read."""
+
+    def __missing__(self, name: str) -> NoReturn:
+        raise KeyError(
+            f"{name!r} is not read of the owner: name it in owner_fields of the policy."
+        )
 
 
 class Policy(Protocol):

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import ast
-import inspect
-import textwrap
-from typing import TYPE_CHECKING, Any, TypeGuard
+from typing import TYPE_CHECKING
 
 from django.apps import apps
 from django.contrib.auth import get_user_model
@@ -16,13 +13,9 @@ from django_apikeys.conf import conf
 from django_apikeys.policy import BasePolicy, UserPolicy
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-
     from django.db.models import Model
 
     from django_apikeys.policy import Policy
-
-_GIVEN_COLUMNS = ("is_active", "plan", "plan_limits", "basic_usernames")
 
 
 def policy_findings() -> list[CheckMessage]:
@@ -33,7 +26,7 @@ def policy_findings() -> list[CheckMessage]:
         plans = conf.PLANS
     except (ImproperlyConfigured, LookupError, ValueError):
         return []  # E001 says so, or Django's check of the foreign key
-    unfit = _unfit_for(policy, owner_model) or _unread_columns(policy)
+    unfit = _unfit_for(policy, owner_model)
     has_limits = any(plans.values())
     return [*unfit, *(_without_plans(policy) if has_limits else ())]
 
@@ -56,65 +49,6 @@ def _unfit_for(policy: Policy, owner_model: type[Model]) -> list[CheckMessage]:
             id="django_apikeys.E003",
         )
     ]
-
-
-def _unread_columns(policy: Policy) -> list[CheckMessage]:
-    read = set(policy.columns())
-    name = type(policy).__name__
-    findings: list[CheckMessage] = []
-    for method in _GIVEN_COLUMNS:
-        asked = _columns_asked(getattr(policy, method, None))
-        if unread := sorted(asked - read):
-            columns = ", ".join(map(repr, unread))
-            findings.append(
-                Error(
-                    f"{name}.{method} looks at columns of the owner that are not read: "
-                    f"{columns}. Every key is answered by a KeyError.",
-                    hint=f"Name them in owner_fields of {name}.",
-                    id="django_apikeys.E003",
-                )
-            )
-    return findings
-
-
-def _columns_asked(method: Callable[..., Any] | None) -> set[str]:
-    """Return the columns that *method* looks at by ``owner["plan"]``, as its source has it.
-
-    It is read and not called: what a policy does with an owner who is none, nobody knows.
-    """
-    try:
-        source = inspect.getsource(inspect.unwrap(method))  # type: ignore[arg-type]  # a TypeError
-        function = ast.parse(textwrap.dedent(source)).body[0]
-    except (OSError, TypeError, SyntaxError):
-        return set()  # there is no source, or none that stands alone
-    if not isinstance(function, ast.FunctionDef) or not function.args.args:
-        return set()
-    owner = function.args.args[-1].arg
-    nodes = list(ast.walk(function))
-    return set() if any(_is_prepared(node, owner) for node in nodes) else set(_keys(nodes, owner))
-
-
-def _is_prepared(node: ast.AST, owner: str) -> bool:
-    """Tell whether *node* looks first what there is, catches what is not, or adds to it."""
-    if isinstance(node, ast.Compare):
-        return any(_is_name(side, owner) for side in node.comparators)
-    return isinstance(node, (ast.Try, ast.With)) or (
-        _is_name(node, owner) and isinstance(node.ctx, ast.Store)
-    )
-
-
-def _keys(nodes: Iterable[ast.AST], owner: str) -> Iterable[str]:
-    for node in nodes:
-        if (
-            isinstance(node, ast.Subscript)
-            and _is_name(node.value, owner)
-            and isinstance(node.slice, ast.Constant)
-        ):
-            yield str(node.slice.value)
-
-
-def _is_name(node: ast.AST, name: str) -> TypeGuard[ast.Name]:
-    return isinstance(node, ast.Name) and node.id == name
 
 
 def _without_plans(policy: Policy) -> list[CheckMessage]:

@@ -19,6 +19,7 @@ from django_apikeys import limits, quotas
 from django_apikeys.conf import conf
 from django_apikeys.exceptions import InvalidInput
 from django_apikeys.models import APIKey, APIKeyAddress, APIKeyUsage
+from django_apikeys.policy import OwnerColumns
 from django_apikeys.representation import moment
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from django.db.models import QuerySet
 
     from django_apikeys.quotas import Month
+
 
 Granularity = Literal["hour", "day", "month"]
 GRANULARITIES: tuple[Granularity, ...] = get_args(Granularity)
@@ -214,7 +216,7 @@ def _plan(owner: Any) -> tuple[str | None, Mapping[str, Any]]:
     rows = model._base_manager.using(router.db_for_write(model)).filter(pk=owner.pk)
     # The primary key too: without a name, values() would be all columns.
     row = rows.values("pk", *fields).get()
-    columns = {name: row[name] for name in fields}
+    columns = OwnerColumns((name, row[name]) for name in fields)
     plan = conf.policy.plan(columns)
     return plan, limits.plan_limits(plan, columns)
 

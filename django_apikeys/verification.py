@@ -36,6 +36,7 @@ from django_apikeys.keys.format import mask, parse
 from django_apikeys.keys.grants import Grant
 from django_apikeys.keys.restrictions import CURRENT, PREVIOUS, KeyState, Refusal, refusal
 from django_apikeys.models import APIKey, APIKeySecret
+from django_apikeys.policy import OwnerColumns
 from django_apikeys.recording import Use, note
 
 if TYPE_CHECKING:
@@ -123,9 +124,11 @@ def _verify(
     if row is None:
         conf.hasher.burn(credential.secret)
         raise UnknownKey
-    owner = {
-        name.removeprefix(_OWNER): value for name, value in row.items() if name.startswith(_OWNER)
-    }
+    owner = OwnerColumns(
+        (name.removeprefix(_OWNER), value)
+        for name, value in row.items()
+        if name.startswith(_OWNER)
+    )
     _check_secret(credential, row, owner)
     owner_id = "" if row["key__owner_id"] is None else str(row["key__owner_id"])
     use = Use(row["key_id"], row["id"], owner_id, now, address)

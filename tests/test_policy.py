@@ -117,6 +117,20 @@ def test_a_subclass_that_reads_a_column_of_its_own_lets_nobody_in_who_is_inactiv
     assert caught.value.code == "inactive_owner"
 
 
+class ForgetfulPolicy(UserPolicy):
+    """Looks at a column that it names nowhere."""
+
+    def plan(self, owner):
+        return owner["last_name"]
+
+
+def test_a_column_that_is_named_nowhere_is_told_with_what_to_do(issued, rf, settings):
+    settings.APIKEYS_POLICY = f"{__name__}.ForgetfulPolicy"
+
+    with pytest.raises(KeyError, match="'last_name' is not read of the owner: name it in owner_f"):
+        verify(rf.get("/", headers=bearer(issued.secret)))
+
+
 @pytest.mark.usefixtures("of_user")
 def test_a_column_of_a_subclass_is_no_user_name(issued, rf):
     def basic(name):
