@@ -6,6 +6,7 @@ import subprocess
 from contextlib import ExitStack, contextmanager
 from http.client import HTTPMessage
 from io import StringIO
+from itertools import takewhile
 from typing import Any
 
 import pytest
@@ -245,7 +246,7 @@ def test_it_serves_what_it_has_filled(tmp_path):
         f"127.0.0.1:{port}",
         DATABASE_URL=f"sqlite:///{tmp_path / 'db.sqlite3'}",
     ) as process:
-        lines = list(iter(process.stdout.readline, "}\n"))
+        lines = list(takewhile(lambda line: line != "}\n", process.stdout))
         wait_for(port)
 
         said = json.loads("".join([*lines, "}"]))
