@@ -1,8 +1,7 @@
-"""What is written of a request that is refused, whose own transaction is rolled back."""
+"""What is noted of a secret, whatever becomes of the transaction of the request."""
 
 from __future__ import annotations
 
-from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from asgiref.local import Local
@@ -10,50 +9,48 @@ from django.core.signals import request_finished
 from django.db import router, transaction
 
 from django_apikeys import logs
-from django_apikeys.models import APIKey
+from django_apikeys.models import APIKeySecret
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable
+    from collections.abc import Callable
 
 _waiting = Local()
 
 
-def outside_transaction(name: Hashable, write: Callable[[], None]) -> None:
+def outside_transaction(subject: str, secret_id: int, write: Callable[[], None]) -> None:
     """Call *write* now; within a transaction, once the request has been answered.
 
-    Under ATOMIC_REQUESTS what is written at once would be rolled back with the refusal,
-    and another connection would wait for this one. name: what is waiting under it already
-    is not done twice. Never raises: the request is refused whatever comes of it.
+    Under ATOMIC_REQUESTS what is written at once would be rolled back with a refusal, or with
+    any answer of 400 and more, and its lock would be held until the view has answered. What
+    waits for one secret under one *subject* is done once. Never raises.
     """
-    try:
-        with ExitStack() as stack:
-            try:
-                # Refused within another transaction, but not within that of a test case.
-                durable = transaction.atomic(using=router.db_for_write(APIKey), durable=True)
-                stack.enter_context(durable)
-            except RuntimeError:
-                _waiting.writes = {**getattr(_waiting, "writes", {}), name: write}
-                return
-            write()
-    except Exception:  # noqa: BLE001 - as said
-        _complain()
+    connection: Any = transaction.get_connection(router.db_for_write(APIKeySecret))
+    # As atomic(durable=True) sees it: the transaction of a test case is none.
+    if all(block._from_testcase for block in connection.atomic_blocks):
+        _done(subject, write)
+        return
+    writes = getattr(_waiting, "writes", {})
+    _waiting.writes = {**writes, (subject, secret_id): write}
 
 
 def write_what_waits(**kwargs: Any) -> None:
     """Do what waits. A receiver of ``request_finished``."""
     writes = getattr(_waiting, "writes", {})
     _waiting.writes = {}
-    for write in writes.values():
-        try:
-            write()
-        except Exception:  # noqa: BLE001 - nobody is left to tell
-            _complain()
+    for (subject, _secret_id), write in writes.items():
+        _done(subject, write)
     if writes:
-        transaction.get_connection(router.db_for_write(APIKey)).close_if_unusable_or_obsolete()
+        alias = router.db_for_write(APIKeySecret)
+        transaction.get_connection(alias).close_if_unusable_or_obsolete()
 
 
-def _complain() -> None:
-    logs.once_a_minute("afterwards", "What a refused API key did was not noted.", exc_info=True)
+def _done(subject: str, write: Callable[[], None]) -> None:
+    try:
+        write()
+    except Exception:  # noqa: BLE001 - the request is answered as it is, whatever comes of it
+        logs.once_a_minute(
+            subject, f"The {subject} of an API key could not be noted.", exc_info=True
+        )
 
 
 request_finished.connect(write_what_waits, dispatch_uid="django_apikeys.afterwards")

@@ -36,6 +36,9 @@ if TYPE_CHECKING:
     from django_apikeys.policy import Action
 
 _NOT_PERMITTED = _("You may not do this with API keys of this owner.")
+_ROTATED = _(
+    "This secret was rotated: send the current one. Where that is lost, a person rotates the key."
+)
 # What hands out a secret, or a key that goes further than before.
 _GIVING: tuple[Action, ...] = ("create", "rotate", "reveal")
 
@@ -173,6 +176,18 @@ class KeyAuthority(Authority):
     def may_for_project(self, action: Action) -> bool:
         return self._grant.owner_id is None and self._may(action)
 
+    def require(self, action: Action, owner_id: Any) -> None:
+        self._require_current(action)
+        super().require(action, owner_id)
+
+    def require_any(self, action: Action) -> None:
+        self._require_current(action)
+        super().require_any(action)
+
+    def _require_current(self, action: Action) -> None:
+        if self._grant.in_grace and action != "see":
+            raise NotPermitted(_ROTATED)
+
     def grantable(self, owner: Any) -> Collection[str]:
         scopes = self._ceiling.scopes
         return [
@@ -193,8 +208,10 @@ class KeyAuthority(Authority):
         code = _dead(own)
         if own is None or code:
             raise KeyRefused(code or "revoked_key", self._grant.public_id)
-        secrets = own.secrets.filter(public_id=self._grant.public_id)
-        self._confirm_slot(secrets.values_list("slot", flat=True).first())
+        # Of the primary, and as it is now: the snapshot of this transaction may be older.
+        secrets = own.secrets.db_manager(own._state.db).select_for_update()
+        sent = secrets.filter(public_id=self._grant.public_id)
+        self._confirm_slot(sent.values_list("slot", flat=True).first())
         # It may have been narrowed since it was verified.
         self._ceiling = self._limited(reach_of(own, closed=True))
         if self._needs not in self._ceiling.scopes:
@@ -238,7 +255,9 @@ class SelfAuthority(KeyAuthority):
     _needs = "self:rotate"
 
     def check(self, action: Action, before: APIKey | None, after: APIKey) -> None:
-        """Let it pass: a key lies within itself."""
+        # A key lies within itself; it may do nothing else, and nothing to another.
+        if action != "rotate" or after.pk != self.key_id:
+            raise NotPermitted(_NOT_PERMITTED)
 
     def _confirm_slot(self, slot: int | None) -> None:
         # It was current when it was verified, or the door would have been shut.

@@ -191,6 +191,10 @@ class APIKey(models.Model):
     def __str__(self) -> str:
         return self.name or str(self.pk)
 
+    def refresh_from_db(self, *args: Any, **kwargs: Any) -> None:
+        self.__dict__.pop("live_secrets", None)
+        super().refresh_from_db(*args, **kwargs)
+
     def status_at(self, now: datetime) -> Status:
         """Return what the key is at *now*, in the order in which a request is refused."""
         if self.revoked_at is not None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from asgiref.sync import sync_to_async
 from django.apps import apps
 from django.db import Error as DatabaseTrouble
-from django.db import router, transaction
+from django.db import router
 from django.utils import timezone
 
 from django_apikeys import credentials, limits, logs, services, signals
@@ -40,7 +40,7 @@ from django_apikeys.policy import OwnerColumns
 from django_apikeys.recording import Use, note
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Collection, Mapping
     from datetime import datetime
 
     from django.http import HttpRequest
@@ -148,10 +148,12 @@ def _verify(
         raise
     note(request, use)
     if row["first_used_at"] is None:
-        _note("first use", lambda: _mark_first_use(row, now))
+        outside_transaction("first use", row["id"], lambda: _mark_first_use(row, now))
     if conf.hasher.needs_rehash(row["digest"]) and conf.REHASH:
-        digest = conf.hasher.digest(credential.secret)
-        _note("rehash", lambda: services.rehash_secret(row["id"], old=row["digest"], new=digest))
+        old, new = row["digest"], conf.hasher.digest(credential.secret)
+        outside_transaction(
+            "rehash", row["id"], lambda: services.rehash_secret(row["id"], old=old, new=new)
+        )
     return grant
 
 
@@ -244,14 +246,16 @@ def _mark_first_use(row: Mapping[str, Any], now: datetime) -> None:
 def _note_reuse(
     request: HttpRequest, row: Mapping[str, Any], address: Address | None, now: datetime
 ) -> None:
-    told = row["reused_at"]
+    told, expires_at = row["reused_at"], row["key__expires_at"]
     if told is not None and told > now - services.REUSE_TOLD_EVERY:
         return
+    if expires_at is not None and expires_at <= now:
+        return  # its grace ended with its key: a program that was not told is no thief
     sender = {
         "address": "" if address is None else str(address),
         "user_agent": user_agent_of(request),
     }
-    outside_transaction(row["id"], lambda: services.note_reuse(row["id"], now, **sender))
+    outside_transaction("reuse", row["id"], lambda: services.note_reuse(row["id"], now, **sender))
 
 
 class _Loader:
@@ -267,18 +271,3 @@ class _Loader:
 
 
 _loader = _Loader()
-
-
-def _note(subject: str, write: Callable[[], None]) -> None:
-    """Write what is noted of a secret once; where that fails the request goes on."""
-    alias = router.db_for_write(APIKeySecret)
-    try:
-        write()
-    except DatabaseTrouble as error:
-        logs.once_a_minute(
-            subject, f"The {subject} of an API key could not be noted.", exc_info=True
-        )
-        # Alone it costs nothing: the next use notes it. Inside a transaction of the
-        # request that one is broken, and the view must not run in it.
-        if transaction.get_connection(alias).in_atomic_block:
-            raise Unavailable from error

@@ -1080,7 +1080,7 @@ def test_failing_output_is_not_tried_again_at_the_end(request, capfd, output, sa
     stream = request.getfixturevalue(output)
 
     with pytest.raises(SystemExit) as end:
-        Command(stdout=stream).run_from_argv(["manage.py", "apikeys", "--skip-checks", "pattern"])
+        Command(stdout=stream).run_from_argv(["manage.py", "apikeys", "pattern"])
     stream.flush()
 
     assert end.value.code == 1
@@ -1101,7 +1101,7 @@ def test_failing_output_in_a_shell(redirection, expected):
         [
             "/bin/bash",
             "-c",
-            f"{sys.executable} -m django apikeys --skip-checks pattern {redirection}",
+            f"{sys.executable} -m django apikeys pattern {redirection}",
         ],
         capture_output=True,
         text=True,

@@ -11,10 +11,12 @@ from datetime import UTC, datetime
 from functools import partial
 
 import pytest
+from django.core.signals import request_finished
 from django.db import OperationalError, connection, connections, transaction
+from django.utils import timezone
 from rest_framework.test import APIClient
 
-from django_apikeys import services, verification
+from django_apikeys import pruning, services, verification
 from django_apikeys.authority import Authority, KeyAuthority
 from django_apikeys.exceptions import BeyondCeiling, Conflict, KeyRefused
 from django_apikeys.models import APIKey, APIKeyEvent, APIKeySecret
@@ -197,6 +199,7 @@ def test_revoke_waits_for_no_first_use(issued, rf):
         lambda: services.revoke_key(key=issued.key, reason="leaked"), waits=False
     ) as other:
         verification.verify(request)
+    request_finished.send(sender=None)
 
     assert other.error is None
     assert APIKey.objects.get(pk=issued.key.pk).revoked_at is not None
@@ -230,7 +233,7 @@ def test_second_of_two_first_uses_keeps_the_first(issued, rf):
     request = rf.get("/", headers=bearer(issued.secret))
 
     with meanwhile(lambda: verification.verify(request)) as other:
-        verification.verify(request)
+        services.mark_first_use(issued.key.current_secret.pk, timezone.now())
         first = APIKeySecret.objects.get(key=issued.key).first_used_at
 
     assert other.error is None
@@ -251,6 +254,8 @@ def test_first_use_of_an_open_transaction_is_waited_for_by_no_other(issued, rf):
 
     assert other.error is None
     assert other.result.key_id == issued.key.pk
+    assert APIKeySecret.objects.get(key=issued.key).first_used_at is None
+    request_finished.send(sender=None)
     assert APIKeySecret.objects.get(key=issued.key).first_used_at == moment
 
 
@@ -323,6 +328,7 @@ def test_revoke_waits_for_no_rehash_and_wins(issued, rf, settings):
         lambda: services.revoke_key(key=issued.key, reason="leaked"), waits=False
     ) as other:
         verification.verify(request)
+    request_finished.send(sender=None)
 
     assert other.error is None
     assert APIKeySecret.objects.get(key=issued.key).digest.startswith("hmac-sha256$2026$")
@@ -634,19 +640,15 @@ def kept():
 
 
 @pytest.mark.usefixtures("retrievable")
-def test_revoke_of_a_kept_secret_waits_for_no_first_use_and_forgets_it_then(issued, rf):
-    """The request may be slow; what is kept is emptied as soon as it has ended."""
-    request = rf.get("/", headers=bearer(issued.secret))
-    other = Other(lambda: services.revoke_key(key=issued.key))
+def test_revoke_of_a_kept_secret_waits_for_nobody_and_prune_forgets_the_rest(issued):
+    secret_id = issued.key.current_secret.pk
 
-    with transaction.atomic():
-        verification.verify(request)
-        other.start()
-        other.wait_until_it_waits()
-        revoked = Other(lambda: APIKey.objects.get().revoked_at).run_to_its_end().result
+    with meanwhile(lambda: services.revoke_key(key=issued.key), waits=False) as other:
+        services.mark_first_use(secret_id, timezone.now())
 
-    other.finish()
-    assert revoked is not None
+    assert other.error is None
+    assert kept() == [True]
+    pruning.prune(timezone.now())
     assert kept() == [False]
 
 

@@ -299,6 +299,29 @@ def test_statements_do_not_grow_with_the_secrets_that_a_key_had(issued):
     assert statements() == few
 
 
+def test_an_object_that_was_refreshed_may_be_rotated(issued):
+    stale = APIKey.objects.listed().get(pk=issued.key.pk)
+    services.rotate_key(key=row(issued.key))
+
+    stale.refresh_from_db()
+
+    assert services.rotate_key(key=stale).secret
+
+
+@pytest.mark.parametrize("path", ["/failing/not-found/", "/customers/"], ids=["404", "200"])
+@pytest.mark.django_db(transaction=True)
+def test_a_secret_whose_view_refuses_is_used_all_the_same(path, issued, client, monkeypatch):
+    """Under ATOMIC_REQUESTS too: the next rotation must not replace it."""
+    monkeypatch.setitem(connection.settings_dict, "ATOMIC_REQUESTS", True)
+    second = services.rotate_key(key=issued.key, starts="first_use")
+    client.get(path, headers=bearer(second.secret))
+
+    third = services.rotate_key(key=issued.key)
+
+    codes = [code(client, one.secret) for one in (issued, second, third)]
+    assert codes == ["retired_secret", 200, 200]
+
+
 # --- retire_secret ------------------------------------------------------------------------
 
 
@@ -400,6 +423,18 @@ def test_a_key_reaches_only_what_lies_within_it(change, issue, rf):
         change(key=wider.key, actor=grant, authority=KeyAuthority(grant))
 
     assert slots(wider.key) == [1, 0]
+
+
+def test_a_key_that_may_rotate_itself_rotates_no_other(issue, rf):
+    issued, other = issue(scopes=["self:rotate"]), issue(scopes=["jobs:*"])
+    grant = grant_of(issued.secret, rf)
+
+    with pytest.raises(NotPermitted):
+        services.rotate_key(key=other.key, actor=grant, authority=SelfAuthority(grant))
+    with pytest.raises(NotPermitted):
+        services.update_key(key=row(issued.key), authority=SelfAuthority(grant), name="new")
+
+    assert slots(other.key) == [0]
 
 
 # --- What an old secret can be used for ---------------------------------------------------
@@ -680,6 +715,19 @@ def test_a_clock_that_went_back_does_not_silence_it(retired, client):
     assert reuses() == 1
 
 
+def test_a_grace_that_ended_with_its_key_is_no_reuse(issue, client, settings):
+    settings.APIKEYS_REVOKE_ON_REUSE = True
+    end = timezone.now() + timedelta(hours=1)
+    issued = issue(scopes=["customers:read"], expires_at=end)
+    services.rotate_key(key=issued.key)
+    APIKeySecret.objects.filter(slot=1).update(retires_at=timezone.now())
+    APIKey.objects.update(expires_at=timezone.now())
+
+    assert code(client, issued.secret) == "retired_secret"
+    assert reuses() == 0
+    assert row(issued.key).revoked_at is None
+
+
 def test_revoke_on_reuse_is_off_by_default(retired, client):
     code(client, retired.secret)
 
@@ -775,7 +823,7 @@ class TestWithinATransaction:
         """Each asynchronous request has its own."""
 
         async def one():
-            afterwards.outside_transaction("another", lambda: None)
+            afterwards.outside_transaction("another", 0, lambda: None)
 
         self.refuse(retired.secret, rf)
         asyncio.run(one())

@@ -3,7 +3,7 @@
 Several real connections, on the databases that lock rows.
 """
 
-from contextlib import nullcontext
+import time
 from datetime import timedelta
 from functools import partial
 
@@ -13,10 +13,11 @@ from django.utils import timezone
 from rest_framework.test import APIClient
 
 from django_apikeys import services, verification
+from django_apikeys.authority import KeyAuthority, SelfAuthority
 from django_apikeys.exceptions import Conflict, KeyRefused
 from django_apikeys.models import APIKey, APIKeyEvent, APIKeySecret
 from tests.conftest import bearer
-from tests.test_races import at_once, events, meanwhile
+from tests.test_races import Other, at_once, events, meanwhile
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),
@@ -116,46 +117,102 @@ def test_revoke_that_waits_for_a_rotation_ends_the_new_secret_too(issued):
     assert alive(issued, [issued.secret, rotated.secret]) == []
 
 
-def test_retire_that_waits_for_a_rotation_ends_what_is_previous_then(issued):
+def test_retire_that_waits_for_a_rotation_is_a_conflict(issued):
+    """What is previous by then was in use until then, and has just been given its grace."""
     first = services.rotate_key(key=loaded(issued))
     APIClient().get("/customers/", headers=bearer(first.secret))
 
     with meanwhile(partial(services.retire_secret, key=loaded(issued))) as other:
         second = services.rotate_key(key=loaded(issued))
 
-    assert other.error is None
+    assert isinstance(other.error, Conflict)
     secrets = [issued.secret, first.secret, second.secret]
-    assert alive(issued, secrets) == [second.secret]
+    assert alive(issued, secrets) == [first.secret, second.secret]
 
 
-def test_rotation_waits_for_a_first_use_and_takes_it_for_used(issued, rf):
-    """As under ATOMIC_REQUESTS, where the first use stays open until the view has answered."""
+def test_rotation_waits_for_a_first_use_and_takes_it_for_used(issued):
     first = services.rotate_key(key=loaded(issued))
-    request = rf.get("/", headers=bearer(first.secret))
+    secret_id = first.key.current_secret.pk
 
     with meanwhile(partial(services.rotate_key, key=loaded(issued))) as other:
-        verification.verify(request)
+        services.mark_first_use(secret_id, timezone.now())
 
     assert other.error is None
     secrets = [issued.secret, first.secret, other.result.secret]
     assert alive(issued, secrets) == [first.secret, other.result.secret]
 
 
-@pytest.mark.parametrize("block", [nullcontext, transaction.atomic])
-def test_first_use_that_begins_a_grace_is_left_to_a_rotation_under_way(block, issued, rf):
+def test_first_use_that_waits_for_a_rotation_begins_no_grace(issued, rf):
     first = services.rotate_key(key=loaded(issued), starts="first_use", grace_seconds=60)
     request = rf.get("/", headers=bearer(first.secret))
 
-    def use():
-        with block():
-            return verification.verify(request)
-
-    with meanwhile(use, waits=False) as other:
+    with meanwhile(partial(verification.verify, request)) as other:
         services.rotate_key(key=loaded(issued), starts="first_use", grace_seconds=3600)
 
     assert other.error is None
     # The one it was the first use of is replaced, and begins nothing.
     assert APIKeySecret.objects.get(slot=1).retires_at is None
+
+
+@pytest.mark.parametrize("starts", ["now", "first_use"])
+def test_first_use_within_a_transaction_waits_for_nobody_and_nobody_for_it(starts, issued, rf):
+    """As under ATOMIC_REQUESTS: a view of another key's owner may take its time."""
+    first = services.rotate_key(key=loaded(issued), starts=starts)
+    old, new = (rf.get("/", headers=bearer(one.secret)) for one in (issued, first))
+
+    def use():
+        with transaction.atomic():
+            return verification.verify(new)
+
+    with meanwhile(use, waits=False) as other:
+        verification.verify(old)
+
+    assert other.error is None
+
+
+def test_a_key_that_rotates_itself_in_its_request_meets_a_rotation_and_no_deadlock(issue, rf):
+    """Under ATOMIC_REQUESTS, by a secret that was never used before."""
+    issued = issue(scopes=["customers:read", "self:rotate"])
+
+    with transaction.atomic():
+        grant = verification.verify(rf.get("/", headers=bearer(issued.secret)))
+        other = Other(partial(services.rotate_key, key=loaded(issued))).run_to_its_end()
+        with pytest.raises(Conflict):
+            services.rotate_key(key=loaded(issued), actor=grant, authority=SelfAuthority(grant))
+
+    assert other.error is None
+    assert slots(issued) == [1, 0]
+
+
+@pytest.mark.skipif(connection.vendor != "mysql", reason="Only MariaDB is at REPEATABLE READ.")
+@pytest.mark.parametrize("level", ["READ COMMITTED", "REPEATABLE READ"])
+def test_a_secret_that_was_retired_meanwhile_makes_no_key(level, issue, user, rf):
+    issued = issue(scopes=["customers:read", "apikeys:write"])
+    with connection.cursor() as cursor:
+        cursor.execute(f"SET SESSION TRANSACTION ISOLATION LEVEL {level}")
+    try:
+        with transaction.atomic():
+            grant = verification.verify(rf.get("/", headers=bearer(issued.secret)))
+            leaked = partial(services.rotate_key, key=loaded(issued), compromised=True)
+            Other(leaked).run_to_its_end()
+            with pytest.raises(KeyRefused):
+                services.create_key(owner=user, name="mine", authority=KeyAuthority(grant))
+    finally:
+        connection.close()
+
+    assert APIKey.objects.count() == 1
+
+
+def test_a_key_that_expires_while_a_rotation_waits_is_not_rotated(issued):
+    end = timezone.now() + timedelta(seconds=2)
+    APIKey.objects.update(expires_at=end)
+
+    with meanwhile(partial(services.rotate_key, key=loaded(issued))) as other:
+        APIKey.objects.select_for_update().get()
+        time.sleep(2.1)
+
+    assert isinstance(other.error, Conflict)
+    assert slots(issued) == [0]
 
 
 def test_of_twenty_first_uses_one_begins_the_grace(issued, rf):

@@ -19,7 +19,7 @@ from django_apikeys.models import APIKey, APIKeyEvent, APIKeySecret
 
 if TYPE_CHECKING:
     import uuid
-    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from django.contrib.auth.base_user import AbstractBaseUser
     from django.db.models import QuerySet
@@ -58,7 +58,7 @@ def locked(key: APIKey, authority: Authority | None) -> APIKey:
     return existing(key, lock([key.pk], authority))
 
 
-def lock(ids: Iterable[uuid.UUID], authority: Authority | None) -> dict[uuid.UUID, APIKey]:
+def lock(ids: Collection[uuid.UUID], authority: Authority | None) -> dict[uuid.UUID, APIKey]:
     """Keep the rows of these keys from others until the transaction ends; return them.
 
     In one order for all, and with the key through which is asked among them: two that
@@ -133,15 +133,18 @@ def forget_texts(keys: Collection[APIKey]) -> None:
     kept = of_keys.exclude(encrypted="")
     # Without a lock first: where nothing is kept no request waits for this either.
     if kept.exists():
-        skips = connection.features.has_select_for_update_skip_locked
-        _empty(kept.select_for_update(skip_locked=skips))
+        _empty(kept)
     transaction.on_commit(lambda: _empty(kept), using=connection.alias, robust=True)
 
 
 def _empty(kept: QuerySet[APIKeySecret]) -> None:
-    # By their ids: an UPDATE of MariaDB waits for rows that it looks at and leaves alone.
-    if ids := list(kept.values_list("pk", flat=True)):
-        APIKeySecret.objects.filter(pk__in=ids).update(encrypted="")
+    """Empty those of *kept* that nobody has locked; ``prune`` finds the rest."""
+    skips = transaction.get_connection(kept.db).features.has_select_for_update_skip_locked
+    with in_transaction():
+        # By their ids: an UPDATE of MariaDB waits for rows that it looks at and leaves alone.
+        free = kept.select_for_update(skip_locked=skips)
+        if ids := list(free.values_list("pk", flat=True)):
+            APIKeySecret.objects.filter(pk__in=ids).update(encrypted="")
 
 
 def in_transaction() -> transaction.Atomic:

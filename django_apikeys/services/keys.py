@@ -150,8 +150,8 @@ def update_key(
     fields = validation.clean(changes, environment=key.environment)
     who = Actor.of(actor)
     with in_transaction():
-        now = timezone.now()
         fresh = locked(key, authority)
+        now = timezone.now()
         if fresh.revoked_at is not None:
             raise Conflict(_("This key is revoked, for good."))
         if authority is not None:

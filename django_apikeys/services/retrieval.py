@@ -67,7 +67,7 @@ def reveal_secret(
     not active, or its secret was not kept, or cannot be read: the key itself works on.
     """
     who = Actor.of(actor)
-    if who.kind == "key":
+    if who.kind == "key" or (authority is not None and authority.key_id is not None):
         raise NotPermitted(_("No API key reveals a secret."))
     with in_transaction():
         fresh = locked(key, authority)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
-from django.db import router, transaction
+from django.db import router
 from django.db.models import Q
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
@@ -61,7 +61,7 @@ def rotate_key(
 
     Raises InvalidInput; BeyondCeiling; NotPermitted; KeyRefused where the key through
     which it is asked is dead by now; Conflict where *key* is not active, or its secret is
-    another than that which *key* was loaded with.
+    another than ``key.current_secret``, which is loaded when it is first touched.
     """
     asked = validation.clean_rotation(
         grace_seconds=grace_seconds,
@@ -73,14 +73,17 @@ def rotate_key(
     who = Actor.of(actor)
     started_from = key.current_secret
     with in_transaction():
-        now = timezone.now()
         fresh = locked(key, authority)
+        now = timezone.now()  # of now, however long the lock was waited for
         require_active(fresh, now)
         if authority is not None:
             authority.check("rotate", fresh, fresh)
         before, previous = _slots(fresh)
         _require_same(before, started_from, asked["current"])
-        heir = _heir(before, previous, now) if not asked["compromised"] else None
+        by_itself = who.key_id == fresh.pk
+        heir = None
+        if not asked["compromised"]:
+            heir = _heir(before, previous, now, current_was_used=by_itself)
         for secret in (before, previous):
             if secret is not None and secret is not heir:
                 _retire(secret, now)
@@ -103,7 +106,7 @@ def rotate_key(
             actor=who,
             reason=asked["reason"],
             compromised=asked["compromised"],
-            by_itself=who.key_id == fresh.pk,
+            by_itself=by_itself,
         )
     # Whoever goes on with the same object starts from what they have just made.
     key.live_secrets = fresh.live_secrets
@@ -120,13 +123,15 @@ def retire_secret(
     """Return *key*, whose previous secret ends now.
 
     Raises InvalidInput where *reason* is too long; BeyondCeiling; NotPermitted; KeyRefused
-    as ``rotate_key``; Conflict where there is no previous secret, or *key* is revoked.
+    as ``rotate_key``; Conflict where there is no previous secret, or another than when *key*
+    was loaded, or *key* is revoked.
     """
     reason = validation.clean({"reason": reason})["reason"]
     who = Actor.of(actor)
+    seen = key.previous_secret_at(timezone.now())
     with in_transaction():
-        now = timezone.now()
         fresh = locked(key, authority)
+        now = timezone.now()
         if fresh.revoked_at is not None:
             raise Conflict(_("This key is revoked, for good."))
         if authority is not None:
@@ -135,6 +140,9 @@ def retire_secret(
         current, previous = _slots(fresh)
         if previous is None or previous.is_retired_at(now):
             raise Conflict(_("This key has no previous secret."))
+        if seen is None or seen.public_id != previous.public_id:
+            # A rotation came in between: this one is in use, and was just given its grace.
+            raise Conflict(_ANOTHER)
         _retire(previous, now)
         APIKey.objects.filter(pk=fresh.pk).update(updated_at=now)
         fresh.updated_at = now
@@ -154,17 +162,7 @@ def mark_first_use(secret_id: int, now: datetime, *, begins_grace_in: UUID | Non
     if begins_grace_in is not None:
         _begin_grace(begins_grace_in, secret_id, now)
         return
-    unused = APIKeySecret.objects.filter(pk=secret_id, first_used_at=None)
-    connection = transaction.get_connection(router.db_for_write(APIKeySecret))
-    if connection.in_atomic_block and connection.features.has_select_for_update_skip_locked:
-        # Under ATOMIC_REQUESTS the row stays locked until the view has answered: another
-        # request with the same secret must not wait for that, and leaves it to this one.
-        free: Any = unused.select_for_update(skip_locked=True).values("pk")
-        if connection.vendor == "mysql":
-            # Asked first: the UPDATE of MariaDB waits for what its subquery skips.
-            free = [row["pk"] for row in free]
-        unused = APIKeySecret.objects.filter(pk__in=free)
-    unused.update(first_used_at=now)
+    APIKeySecret.objects.filter(pk=secret_id, first_used_at=None).update(first_used_at=now)
 
 
 def rehash_secret(secret_id: int, *, old: str, new: str) -> None:
@@ -184,13 +182,16 @@ def note_reuse(secret_id: int, now: datetime, *, address: str = "", user_agent: 
     """
     who = Actor("system", address=address, user_agent=user_agent)
     with in_transaction():
-        secret = APIKeySecret.objects.filter(pk=secret_id).first()
+        # From the primary: a replica that lags may not have it yet.
+        rows = APIKeySecret.objects.using(router.db_for_write(APIKeySecret)).filter(pk=secret_id)
+        secret = rows.first()
         # The key before its secret, as everywhere.
         key = None if secret is None else lock([secret.key_id], None).get(secret.key_id)
-        untold = Q(reused_at=None) | Q(reused_at__lte=now - REUSE_TOLD_EVERY)
+        if secret is None or key is None:
+            return
         # Conditional: of many requests at once one is told of.
-        told = APIKeySecret.objects.filter(untold, pk=secret_id).update(reused_at=now)
-        if key is None or secret is None or not told:
+        untold = Q(reused_at=None) | Q(reused_at__lte=now - REUSE_TOLD_EVERY)
+        if not rows.filter(untold).update(reused_at=now):
             return
         current = key.current_secret
         changes = {"public_id": [secret.public_id, current and current.public_id]}
@@ -201,6 +202,7 @@ def note_reuse(secret_id: int, now: datetime, *, address: str = "", user_agent: 
             forget_texts([key])
 
 
+_ANOTHER = _("The secret of this key is another by now: look at the key again.")
 # What an Event says of a rotation, beside the two public ids.
 _TOLD = ("grace_seconds", "starts", "compromised")
 
@@ -233,15 +235,23 @@ def _require_same(
     """Raise Conflict unless *row* is what the caller has seen, and named."""
     public_id = row and row.public_id
     if public_id != (started_from and started_from.public_id) or named not in (None, public_id):
-        raise Conflict(_("The secret of this key is another by now: look at the key again."))
+        raise Conflict(_ANOTHER)
 
 
 def _heir(
-    current: APIKeySecret | None, previous: APIKeySecret | None, now: datetime
+    current: APIKeySecret | None,
+    previous: APIKeySecret | None,
+    now: datetime,
+    *,
+    current_was_used: bool,
 ) -> APIKeySecret | None:
-    """Return the secret that lives on beside the new one."""
-    two = current is not None and previous is not None and not previous.is_retired_at(now)
-    return previous if two and current.first_used_at is None else current  # type: ignore[union-attr]  # two
+    """Return the secret that lives on beside the new one.
+
+    current_was_used: by this very request, whose first use may not be noted yet.
+    """
+    if current is None or previous is None or previous.is_retired_at(now):
+        return current
+    return current if current_was_used or current.first_used_at is not None else previous
 
 
 def _retire(secret: APIKeySecret, now: datetime) -> None:
@@ -266,7 +276,7 @@ def _move(secret: APIKeySecret, *, slot: int | None, retires_at: datetime | None
     rows = APIKeySecret.objects.filter(pk=secret.pk, slot=secret.slot)
     # Whatever it moves to, it is current no more: its text is never shown again.
     if not rows.update(slot=slot, retires_at=retires_at, encrypted=""):
-        raise Conflict(_("The secret of this key is another by now: look at the key again."))
+        raise Conflict(_ANOTHER)
     secret.slot, secret.retires_at, secret.encrypted = slot, retires_at, ""
 
 
@@ -274,11 +284,8 @@ def _begin_grace(key_id: UUID, secret_id: int, now: datetime) -> None:
     alias = router.db_for_write(APIKeySecret)
     with in_transaction():
         rows = APIKeySecret.objects.using(alias).filter(key_id=key_id, slot__isnull=False)
-        # Whoever has them locked notes it, or replaces or retires one of them; if that comes
-        # to nothing, the next use notes it.
-        skips = transaction.get_connection(alias).features.has_select_for_update_skip_locked
-        locked_rows = rows.order_by("pk").select_for_update(skip_locked=skips)
-        current = {row.pk: row for row in locked_rows}.get(secret_id)
+        found = {row.pk: row for row in rows.order_by("pk").select_for_update()}
+        current = found.get(secret_id)
         if current is None or current.slot != CURRENT or current.first_used_at is not None:
             return
         keys = APIKey.objects.using(alias).filter(pk=key_id)

@@ -1150,6 +1150,11 @@ NOT_PERMITTED = {
     "detail": "You may not do this with API keys of this owner.",
     "code": "permission_denied",
 }
+ROTATED = {
+    "detail": "This secret was rotated: send the current one. Where that is lost, a person "
+    "rotates the key.",
+    "code": "permission_denied",
+}
 # What the key has that manages the others; the client's address is 127.0.0.1.
 REACH = {
     "scopes": ["customers:read", "jobs:*", "apikeys:read", "apikeys:write"],
@@ -1605,14 +1610,14 @@ def test_secret_in_its_grace_changes_nothing(method, tail, scope, target, in_gra
     response = called(in_grace, method, tail, target, {"name": "x"} if tail is None else None)
 
     assert response.status_code == 403
-    assert response.json() == NOT_PERMITTED
+    assert response.json() == ROTATED
     assert list(APIKey.objects.order_by("pk").values()) == before
 
 
 def test_secret_in_its_grace_is_refused_before_the_body_is_read(in_grace):
     response = in_grace.post(KEYS, "{not json", content_type="application/json")
 
-    assert response.json() == NOT_PERMITTED
+    assert response.json() == ROTATED
 
 
 def test_current_secret_beside_one_in_its_grace_goes_on(manager, target, by_key):

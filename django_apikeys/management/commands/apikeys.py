@@ -73,6 +73,9 @@ TOLD = {
 class Command(BaseCommand):
     """Exit code 0; 1 for an action that was refused or failed; 2 for wrong usage."""
 
+    # Whatever is wrong with the settings, a key can be revoked.
+    requires_system_checks = ()
+
     help = (
         "Create, list, show, rotate, revoke and delete API keys; show, flush and prune their "
         "usage; send notices; count peppers; forget and re-encrypt what is kept; print the "
