@@ -175,10 +175,7 @@ class Configuration:
     @property
     def ROTATION_DAYS(self) -> int:
         """Days after which the secret of a key is due for rotation."""
-        days = getattr(settings, "APIKEYS_ROTATION_DAYS", 90)
-        if not isinstance(days, int) or isinstance(days, bool) or days < 1:
-            raise ImproperlyConfigured("APIKEYS_ROTATION_DAYS is a number of days, 1 or more.")
-        return days
+        return _days("APIKEYS_ROTATION_DAYS", 90)
 
     @property
     def REVOKE_ON_REUSE(self) -> bool:

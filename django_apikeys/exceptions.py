@@ -15,7 +15,8 @@
     │   ├── QuotaExceeded           429  the owner's calendar month
     │   ├── TooManyPasswords        429  wrong ones, of a person
     │   └── Unavailable             503  we cannot know
-    │       └── LimitsUnavailable        what is left of the limits
+    │       ├── LimitsUnavailable        what is left of the limits
+    │       └── PasswordUnavailable      whether a password is being guessed
     └── ChangeRefused           a change is not made; code and message
         ├── InvalidInput            400  every bad field at once
         ├── NotPermitted            403  the policy says no
@@ -224,6 +225,12 @@ class LimitsUnavailable(Unavailable):
     """The key is good, but nobody knows what is left of its limits."""
 
     message = _("The limits of API keys cannot be counted at the moment. Try again later.")
+
+
+class PasswordUnavailable(Unavailable):
+    """No password is looked at, since nobody counts the wrong ones."""
+
+    message = _("Your password cannot be checked at the moment. Log in, or try again later.")
 
 
 class ChangeRefused(APIKeyError):

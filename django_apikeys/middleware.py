@@ -1,4 +1,4 @@
-"""On the way out: what a verified request was answered goes to the recorder."""
+"""On the way out: a verified request is counted, and told of the end of its secret."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 
+from django_apikeys.headers import patch_end
 from django_apikeys.recording import record
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ _FAILED = 500
 
 class APIKeyMiddleware:
     """Counts each request of a verified key by how it was answered.
+
+    The answer says when the secret that was sent ends, whatever view it comes from.
 
     Sync and async. It stands at the top of MIDDLEWARE, so that it sees the answer that
     the client gets.
@@ -45,8 +48,7 @@ class APIKeyMiddleware:
             # No error of a view, which Django answers: a worker that is told to end.
             record(request, _FAILED)
             raise
-        record(request, response.status_code)
-        return response
+        return _noted(request, response)
 
     async def _acall(self, request: HttpRequest) -> HttpResponseBase:
         try:
@@ -54,5 +56,11 @@ class APIKeyMiddleware:
         except BaseException as error:
             record(request, _WENT_AWAY if isinstance(error, CancelledError) else _FAILED)
             raise
-        record(request, response.status_code)
-        return response
+        return _noted(request, response)
+
+
+def _noted(request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
+    # Views of REST framework have set the same already.
+    patch_end(response, request)
+    record(request, response.status_code)
+    return response

@@ -2,7 +2,7 @@
 
 Each is claimed by a row of its own, sent, and then marked as sent, in that order and in a
 transaction each: of two runs at once one sends it, and what a run left behind that died or
-failed is sent by another after an hour. Between sending and marking a run that dies has
+failed is sent by another, an hour later or so. Between sending and marking a run that dies has
 sent what will be sent again.
 """
 
@@ -20,7 +20,7 @@ from django.db.models import CharField, Exists, F, Func, OuterRef, Q, Value
 from django.db.models.functions import Coalesce, Concat, Greatest
 
 from django_apikeys import mails, services, signals
-from django_apikeys.conf import LONGEST, conf
+from django_apikeys.conf import conf
 from django_apikeys.exceptions import Conflict
 from django_apikeys.keys.restrictions import CURRENT
 from django_apikeys.logs import logger
@@ -35,8 +35,9 @@ if TYPE_CHECKING:
 
     Rows = Any  # a queryset: of an annotated one the stubs know nothing
 
-# After so long a claim that did not end in a notice is somebody else's.
-CLAIM_KEPT = timedelta(hours=1)
+# After so long a claim that did not end in a notice is somebody else's. Less than an hour: to
+# a run of each hour the claims of the one before are a few seconds younger than that.
+CLAIM_KEPT = timedelta(minutes=55)
 # Of a key that expired before nobody is told: whoever begins to send notices has many.
 EXPIRED_KEPT = timedelta(days=7)
 # Keys that are looked up at once.
@@ -172,14 +173,12 @@ def _unused(keys: Rows, now: datetime) -> Rows:
 
 
 def _rotation_due(keys: Rows, now: datetime) -> Rows:
-    # Nothing is older than that; further back there may be no date.
-    days = min(conf.ROTATION_DAYS, LONGEST.days)
     return keys.filter(
         _not_expired(now),
         revoked_at=None,
         enabled=True,
         secrets__slot=CURRENT,
-        secrets__created_at__lte=now - timedelta(days=days),
+        secrets__created_at__lte=now - timedelta(days=conf.ROTATION_DAYS),
     ).annotate(about=F("secrets__public_id"))
 
 

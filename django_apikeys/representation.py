@@ -87,6 +87,12 @@ def event_as_dict(event: APIKeyEvent) -> dict[str, Any]:
     }
 
 
+def is_kept(key: APIKey) -> bool:
+    """Tell whether the current secret of *key* can be shown again, in the retrievable mode."""
+    current = key.current_secret
+    return current is not None and bool(current.encrypted)
+
+
 def moment(value: datetime | None) -> str | None:
     """Return *value* as ISO 8601 in UTC: ``2026-11-20T10:37:00Z``."""
     return None if value is None else value.astimezone(UTC).isoformat().replace("+00:00", "Z")

@@ -14,7 +14,6 @@ from django.utils import timezone
 
 from django_apikeys import services
 from django_apikeys.admin import APIKeyAdmin
-from django_apikeys.exceptions import Conflict
 from django_apikeys.models import APIKey, APIKeyEvent, APIKeySecret, APIKeySecretTotals
 from django_apikeys.policy import UserPolicy
 from tests.conftest import bearer
@@ -667,14 +666,19 @@ def test_a_second_retirement_is_told_that_there_is_nothing(rotated, admin_client
 def test_a_retirement_that_another_has_made_at_the_same_moment_is_told(
     rotated, admin_client, monkeypatch
 ):
-    def refuse(**fields):
-        raise Conflict("This key has no previous secret.")
+    """It was there when the form was looked at; under the lock it is not."""
+    retire_secret = services.retire_secret
 
-    monkeypatch.setattr(services, "retire_secret", refuse)
+    def retire_after_another(**fields):
+        retire_secret(key=APIKey.objects.get(pk=rotated.pk))
+        return retire_secret(**fields)
+
+    monkeypatch.setattr(services, "retire_secret", retire_after_another)
 
     response = admin_client.post(url(rotated, "retire"), retiring(rotated), follow=True)
 
     assert told(response) == ["1 key stays as it is: This key has no previous secret."]
+    assert APIKeyEvent.objects.filter(type="retired").count() == 1
 
 
 def test_a_revoked_key_offers_neither(rotated, admin_client):

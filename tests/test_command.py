@@ -15,7 +15,9 @@ from django.core.management import CommandError, call_command
 from django.db import OperationalError, connection
 from django.utils import timezone
 
+from django_apikeys import services
 from django_apikeys.conf import conf
+from django_apikeys.keys.format import generate
 from django_apikeys.management.commands.apikeys import Command
 from django_apikeys.models import APIKey, APIKeyEvent, APIKeyNotice, APIKeyTotals, APIKeyUsage
 from django_apikeys.policy import UserPolicy
@@ -161,11 +163,24 @@ def test_a_failed_action_says_why_in_one_line(user, args, reason):
     assert APIKey.objects.count() == 0
 
 
-def test_a_pasted_secret_is_not_echoed(issued):
-    with pytest.raises(CommandError) as raised:
-        run("show", issued.secret)
+@pytest.mark.parametrize("command", ["show", "usage", "rotate", "retire", "revoke", "delete"])
+def test_a_pasted_secret_names_its_key_and_is_not_echoed(issued, command):
+    """By its public id, also of one that is no longer the current secret."""
+    services.rotate_key(key=issued.key)
 
-    assert issued.secret not in str(raised.value)
+    out, err = run(command, issued.secret)
+
+    assert out + err
+    assert issued.secret.rpartition("_")[2] not in out + err
+
+
+def test_a_pasted_secret_of_no_key_is_not_echoed(db):
+    secret = generate("rak", "live").secret.reveal()
+
+    with pytest.raises(CommandError, match="There is no key with this id") as raised:
+        run("show", secret)
+
+    assert secret not in str(raised.value)
 
 
 def test_list_shows_masked_keys_the_newest_first(user):

@@ -18,6 +18,7 @@ from django_apikeys.exceptions import (
     NotAuthenticated,
     NotPermitted,
     PasswordRequired,
+    PasswordUnavailable,
     Refused,
     TooManyPasswords,
     Unavailable,
@@ -78,6 +79,7 @@ CODES_OF_DEAD_KEYS = (
         ),
         pytest.param(TooManyPasswords(5), 429, "rate_limited", None, id="too many passwords"),
         pytest.param(LimitsUnavailable(), 503, "unavailable", None, id="limits"),
+        pytest.param(PasswordUnavailable(), 503, "unavailable", None, id="passwords"),
         pytest.param(Unavailable(), 503, "unavailable", None, id="we cannot know"),
     ],
 )
@@ -134,7 +136,7 @@ def test_every_error_belongs_to_the_tree():
         if isinstance(value, type) and value.__module__ == "django_apikeys.exceptions"
     }
 
-    assert len(errors) == 22
+    assert len(errors) == 23
     assert all(issubclass(error, APIKeyError) for error in errors)
 
 

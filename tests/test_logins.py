@@ -1,6 +1,7 @@
 """How fresh a login is, and what an attacker may try where it is not."""
 
 import time
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from django.contrib.auth import authenticate, login
@@ -14,12 +15,14 @@ from django.core.exceptions import PermissionDenied
 from django.test import RequestFactory
 
 from django_apikeys import logins
-from django_apikeys.exceptions import PasswordRequired, TooManyPasswords, Unavailable
+from django_apikeys.exceptions import PasswordRequired, PasswordUnavailable, TooManyPasswords
 from django_apikeys.keys.masking import MaskedText, Secret
 from tests.factories import UserFactory
 from tests.test_services import listening
 
 STAMP = "apikeys_login_at"
+# In the middle of a window of five minutes.
+AT = datetime.fromtimestamp(1_800_000_100.5, UTC)
 RIGHT, WRONG = Secret(MaskedText("password")), Secret(MaskedText("guess"))
 
 
@@ -63,10 +66,10 @@ def is_fresh(request):
     return True
 
 
-def refusal(request, password):
+def refusal(request, password, now=None):
     try:
-        logins.require_fresh(request, password)
-    except (PasswordRequired, TooManyPasswords, Unavailable) as error:
+        logins.require_fresh(request, password, now=now)
+    except (PasswordRequired, TooManyPasswords, PasswordUnavailable) as error:
         return type(error)
     return None
 
@@ -264,51 +267,45 @@ def test_the_backends_of_the_site_decide(user, request_of, settings, backend):
 # --- Guesses ------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def _middle_of_a_window(monkeypatch):
-    monkeypatch.setattr(logins.time, "time", lambda: 1_800_000_100.5)
-
-
-@pytest.mark.usefixtures("_middle_of_a_window")
 class TestGuesses:
     def test_five_wrong_ones_are_all(self, user, request_of):
-        answers = [refusal(request_of(user), WRONG) for _ in range(7)]
+        answers = [refusal(request_of(user), WRONG, AT) for _ in range(7)]
 
         assert answers == [PasswordRequired] * 5 + [TooManyPasswords] * 2
 
     def test_the_right_one_is_not_looked_at_then(self, user, request_of):
         for _ in range(5):
-            refusal(request_of(user), WRONG)
+            refusal(request_of(user), WRONG, AT)
 
-        assert refusal(request_of(user), RIGHT) is TooManyPasswords
+        assert refusal(request_of(user), RIGHT, AT) is TooManyPasswords
 
     def test_a_fresh_login_is_not_held_up(self, user, request_of):
         for _ in range(6):
-            refusal(request_of(user), WRONG)
+            refusal(request_of(user), WRONG, AT)
 
         assert is_fresh(request_of(user, logged_in=user)) is True
 
     def test_are_counted_for_each_user(self, user, request_of):
         for _ in range(6):
-            refusal(request_of(user), WRONG)
+            refusal(request_of(user), WRONG, AT)
 
-        assert refusal(request_of(UserFactory()), RIGHT) is None
+        assert refusal(request_of(UserFactory()), RIGHT, AT) is None
 
     def test_are_counted_whatever_the_session(self, user, request_of):
-        answers = [refusal(request_of(user, logged_in=user), WRONG) for _ in range(6)]
+        answers = [refusal(request_of(user, logged_in=user), WRONG, AT) for _ in range(6)]
 
         assert answers[-1] is TooManyPasswords
 
     def test_right_ones_do_not_count(self, user, request_of):
-        answers = [refusal(request_of(user), RIGHT) for _ in range(10)]
+        answers = [refusal(request_of(user), RIGHT, AT) for _ in range(10)]
 
         assert answers == [None] * 10
 
     def test_a_right_one_takes_back_no_wrong_one(self, user, request_of):
         for password in (WRONG, WRONG, WRONG, WRONG, RIGHT):
-            refusal(request_of(user), password)
+            refusal(request_of(user), password, AT)
 
-        answers = [refusal(request_of(user), WRONG) for _ in range(2)]
+        answers = [refusal(request_of(user), WRONG, AT) for _ in range(2)]
 
         assert answers == [PasswordRequired, TooManyPasswords]
 
@@ -317,27 +314,26 @@ class TestGuesses:
 
         def meanwhile(request, **credentials):
             monkeypatch.setattr(logins, "authenticate", authenticate)
-            inner.extend(refusal(request_of(user), WRONG) for _ in range(5))
+            inner.extend(refusal(request_of(user), WRONG, AT) for _ in range(5))
 
         inner = []
         monkeypatch.setattr(logins, "authenticate", meanwhile)
 
-        outer = refusal(request_of(user), WRONG)
+        outer = refusal(request_of(user), WRONG, AT)
 
         assert outer is PasswordRequired
         assert inner == [PasswordRequired] * 4 + [TooManyPasswords]
 
-    def test_who_waits_is_in_the_next_window(self, user, request_of, monkeypatch):
+    def test_who_waits_is_in_the_next_window(self, user, request_of):
         for _ in range(5):
-            refusal(request_of(user), WRONG)
+            refusal(request_of(user), WRONG, AT)
         with pytest.raises(TooManyPasswords) as error:
-            logins.require_fresh(request_of(user), RIGHT)
+            logins.require_fresh(request_of(user), RIGHT, now=AT)
 
-        later = 1_800_000_100.5 + error.value.retry_after
-        monkeypatch.setattr(logins.time, "time", lambda: later)
+        later = AT + timedelta(seconds=error.value.retry_after)
 
         assert error.value.retry_after == 200
-        assert refusal(request_of(user), RIGHT) is None
+        assert refusal(request_of(user), RIGHT, later) is None
 
 
 @pytest.mark.parametrize(
@@ -352,7 +348,7 @@ def test_where_guesses_cannot_be_counted_no_password_is_looked_at(
 ):
     settings.CACHES = {"default": {"BACKEND": backend}}
 
-    assert refusal(request_of(user), RIGHT) is Unavailable
+    assert refusal(request_of(user), RIGHT) is PasswordUnavailable
     assert is_fresh(request_of(user, logged_in=user)) is True
 
 

@@ -8,10 +8,11 @@ from types import SimpleNamespace
 import pytest
 from asgiref.sync import async_to_sync
 from django.http import HttpResponse, JsonResponse, StreamingHttpResponse
-from django.test import AsyncClient
+from django.test import AsyncClient, Client
 from django.urls import path
+from django.utils.http import http_date
 
-from django_apikeys import verification
+from django_apikeys import services, verification
 from django_apikeys.drf.throttling import APIKeyThrottle
 from django_apikeys.exceptions import Refused
 from django_apikeys.middleware import APIKeyMiddleware
@@ -94,6 +95,7 @@ urlpatterns = [
     path("async-raising/", async_raising),
     path("customers/", views.Customers.as_view()),
 ]
+PATHS = ("/plain/", "/streaming/", "/raising/1/", "/async/", "/async-raising/", "/customers/")
 
 
 @pytest.fixture
@@ -264,8 +266,6 @@ def test_answer_is_counted_as_it_was_below_another_middleware(
 
 def test_csrf_is_refused_before_a_key_is_verified(issued, settings, own_urls):
     """Of a plain view; DRF's views ask for none where a key decides."""
-    from django.test import Client  # noqa: PLC0415 - DRF's client is the one of this file
-
     client = Client(enforce_csrf_checks=True)
 
     response = client.post("/plain/", headers=bearer(issued.secret))
@@ -306,6 +306,32 @@ class TestPlainViews:
         response = async_to_sync(client.get)(url, headers=headers)
 
         assert (response.status_code, counted()) == (status, [row])
+
+    @pytest.mark.parametrize("client_class", [Client, AsyncClient], ids=["wsgi", "asgi"])
+    @pytest.mark.parametrize("url", PATHS)
+    def test_say_that_a_secret_was_rotated_and_when_it_ends(self, issued, url, client_class):
+        services.rotate_key(key=issued.key)
+        client = client_class(raise_request_exception=False)
+        get = async_to_sync(client.get) if client_class is AsyncClient else client.get
+
+        response = get(url, headers=bearer(issued.secret))
+
+        end = issued.key.secrets.get(slot=1).retires_at
+        assert response["X-API-Key-Rotated"] == "true"
+        assert response["X-API-Key-Expires"] == http_date(end.timestamp())
+
+    @pytest.mark.parametrize("sent", ["nothing", "the current secret", "of a dead key"])
+    def test_say_nothing_of_the_end_of_what_does_not_end(self, client, issued, sent):
+        if sent == "of a dead key":
+            services.rotate_key(key=issued.key)
+            services.revoke_key(key=issued.key)
+        headers = {} if sent == "nothing" else bearer(issued.secret)
+
+        response = client.get("/plain/", headers=headers)
+
+        assert response.status_code == 403
+        assert "X-API-Key-Rotated" not in response
+        assert "X-API-Key-Expires" not in response
 
 
 class TestWhatIsNoAnswer:

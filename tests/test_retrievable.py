@@ -26,6 +26,7 @@ from django_apikeys.retrievable_checks import check_kept_secrets
 from django_apikeys.services import retrieval
 from tests.conftest import FERNET_KEY, OTHER_FERNET_KEY, bearer
 from tests.factories import APIKeyFactory, UserFactory
+from tests.test_admin_rotation import asked, body, url
 from tests.test_checks import ids
 from tests.test_command import ROOT, run
 from tests.test_services import listening
@@ -89,6 +90,36 @@ def test_without_the_mode_nothing_is_kept(issue, settings):
     settings.APIKEYS_RETRIEVABLE = False
 
     assert texts(issue().key) == [""]
+
+
+NOT_AGAIN = "It is not stored, and not shown again."
+KEPT = "It is kept, encrypted, for whoever may reveal it."
+
+
+@pytest.mark.parametrize(
+    ("keys", "expected"), [([FERNET_KEY], KEPT), ([], NOT_AGAIN)], ids=["kept", "no key for it"]
+)
+def test_the_admin_says_whether_a_new_secret_is_kept(
+    issued, admin_client, settings, keys, expected
+):
+    settings.APIKEYS_ENCRYPTION_KEYS = keys
+
+    page = body(admin_client.post(url(issued.key), asked(issued.key)))
+
+    assert [text for text in (NOT_AGAIN, KEPT) if text in page] == [expected]
+
+
+@pytest.mark.parametrize(
+    ("keys", "expected"),
+    [([FERNET_KEY], "secret is kept, encrypted:"), ([], "secret is shown this once:")],
+    ids=["kept", "no key for it"],
+)
+def test_the_commands_say_whether_a_new_secret_is_kept(issued, settings, keys, expected):
+    settings.APIKEYS_ENCRYPTION_KEYS = keys
+
+    told = [run("create", "--name=new")[1], run("rotate", str(issued.key.pk))[1]]
+
+    assert [text.strip().endswith(expected) for text in told] == [True, True]
 
 
 def test_the_current_secret_alone_is_kept(issued):

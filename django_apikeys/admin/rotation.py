@@ -22,6 +22,7 @@ from django_apikeys.exceptions import ChangeRefused, Conflict
 from django_apikeys.forms import RotationForm
 from django_apikeys.keys.restrictions import ends_at
 from django_apikeys.models import APIKey
+from django_apikeys.representation import is_kept
 
 if TYPE_CHECKING:
     from django.http import HttpRequest, HttpResponse
@@ -170,6 +171,7 @@ class RotatingAdmin(ConfirmedAdmin):
                 "opts": self.opts,
                 "key": issued.key,
                 "secret": issued.secret,
+                "is_kept": is_kept(issued.key),
                 "previous": previous_as_text(issued.key) if _previous_id(issued.key) else "",
             },
         )

@@ -9,7 +9,6 @@ from collections import Counter
 from datetime import UTC, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
-from uuid import UUID
 
 from django.core.exceptions import (
     ImproperlyConfigured,
@@ -25,19 +24,19 @@ from django_apikeys import notices, pruning, reports, services, terminal
 from django_apikeys.actors import Actor
 from django_apikeys.conf import LONGEST, conf
 from django_apikeys.exceptions import ChangeRefused
-from django_apikeys.keys.format import pasted_public_id, scanner_pattern
+from django_apikeys.keys.format import scanner_pattern
 from django_apikeys.lookups import find_keys, find_person
 from django_apikeys.models import STATUSES, APIKey, count_by_pepper
-from django_apikeys.representation import key_as_dict
+from django_apikeys.representation import is_kept, key_as_dict
 from django_apikeys.usage import MemoryRecorder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
+    from uuid import UUID
 
     from django_apikeys.models import APIKeyQuerySet
-
-    Watcher = Callable[[str, int, int], None]
+    from django_apikeys.pruning import Watcher
 
 _T = TypeVar("_T")
 
@@ -239,7 +238,7 @@ class Command(BaseCommand):
             self._print_json({**facts, "secret": issued.secret})
             return
         self._say(f"Created {facts['id']} ({facts['masked']}) {facts['name']}")
-        self._say("The secret is shown this once:")
+        self._say(f"The secret {_how_shown(issued.key)}:")
         self._print(issued.secret)
 
     def _list(self, options: dict[str, Any]) -> None:
@@ -303,12 +302,11 @@ class Command(BaseCommand):
             raise CommandError(" ".join(problems))
 
     def _revoke_one(self, text: str, options: dict[str, Any]) -> None:
-        name = pasted_public_id(text) or text
-        key = _key(name)
+        key = _key(text)
         services.revoke_key(
             key=key, actor=ACTOR, reason=options["reason"], cascade=options["cascade"]
         )
-        facts = key_as_dict(_key(name), timezone.now())
+        facts = key_as_dict(_key(text), timezone.now())
         if options["json"]:
             self._print_json(facts)
             return
@@ -344,7 +342,7 @@ class Command(BaseCommand):
             self._say(f"The secret before, {previous['masked']}, works until {until}.")
         else:
             self._say("Every earlier secret has ended.")
-        self._say("The new secret is shown this once:")
+        self._say(f"The new secret {_how_shown(issued.key)}:")
         self._print(issued.secret)
 
     def _retire(self, options: dict[str, Any]) -> None:
@@ -594,17 +592,18 @@ def _some(numbers: Sequence[int], most: int = 20) -> str:
 
 
 def _key(text: str) -> APIKey:
-    keys = APIKey.objects.listed()
-    try:
-        key = keys.filter(pk=UUID(text)).first()
-    except ValueError:
-        key = keys.filter(secrets__public_id=text).first() if text.isalnum() else None
+    found, _unknown = find_keys([(1, text)])
+    key = APIKey.objects.listed().filter(pk__in=[key.pk for key in found]).first()
     if key is None:
         # Not echoed: what was pasted may be a secret.
         raise CommandError(
             "There is no key with this id or public id (the part of a secret before its last _)."
         )
     return key
+
+
+def _how_shown(key: APIKey) -> str:
+    return "is kept, encrypted" if is_kept(key) else "is shown this once"
 
 
 def _expiry(text: str | None) -> datetime | None:
