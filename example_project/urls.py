@@ -14,6 +14,7 @@ urlpatterns = [
     path("admin/", admin.site.urls),
     path("accounts/login/", LoginView.as_view(), name="login"),
     path("accounts/logout/", LogoutView.as_view(), name="logout"),
+    path("settings/api-keys/", include("django_apikeys.web.urls")),
     path("api/v1/", include("django_apikeys.drf.urls")),
     path("api/v1/", include("example_project.crm.urls")),
     # With DEBUG on Django shows a page of its own in place of handler404.

@@ -530,6 +530,32 @@ class TestAccount:
             reports.account(owner, NOW)
 
 
+class TestDaily:
+    """The charts of a list, all at once."""
+
+    def test_has_the_requests_of_each_key_on_thirty_days(self, key):
+        other = APIKeyFactory()
+        used(key, utc(2026, 11, 20, 10), 3)
+        used(key, utc(2026, 11, 20, 9), 2)
+        used(key, utc(2026, 10, 22, 0), 7)
+        used(key, utc(2026, 10, 21, 23), 9)
+        used(other, utc(2026, 11, 19, 23))
+
+        found = reports.daily([key.pk, other.pk], NOW)
+
+        assert found[key.pk] == [7, *[0] * 28, 5]
+        assert found[other.pk] == [*[0] * 28, 1, 0]
+
+    def test_counts_what_a_fast_clock_has_stored_for_tomorrow_today(self, key):
+        used(key, utc(2026, 11, 21, 0), 4)
+
+        assert reports.daily([key.pk], NOW)[key.pk][-1] == 4
+
+    def test_takes_one_query(self, key, django_assert_num_queries):
+        with django_assert_num_queries(1):
+            reports.daily([key.pk, *(APIKeyFactory.build().pk for _ in range(9))], NOW)
+
+
 def test_policy_without_columns_is_asked_with_none(user, settings):
     settings.APIKEYS_POLICY = "tests.test_reports.Columnless"
 

@@ -9,6 +9,7 @@ from tests import views
 urlpatterns = [
     path("admin/", admin.site.urls),
     path("api/", include("django_apikeys.drf.urls")),
+    path("page/", include("django_apikeys.web.urls")),
     path("customers/", views.Customers.as_view()),
     path("open/", views.Open.as_view()),
     path("undeclared/", views.Undeclared.as_view()),

@@ -135,6 +135,7 @@ def test_json_is_one_object_with_all_that_a_program_needs(demo):
             "customers": "http://127.0.0.1:8000/api/v1/customers/",
             "admin": "http://127.0.0.1:8000/admin/",
             "login": "http://127.0.0.1:8000/accounts/login/",
+            "page": "http://127.0.0.1:8000/settings/api-keys/",
         },
     }
 

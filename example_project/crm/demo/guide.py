@@ -17,6 +17,7 @@ The example project is filled.
 
   site       {site}
   login      {login}
+  your page  {page}
   admin      {admin}
   API        {api}
   keys       {keys}
@@ -91,6 +92,7 @@ def facts(demo: Demo, site: str) -> dict[str, Any]:
             "customers": urljoin(site, reverse("customer-list")),
             "admin": urljoin(site, reverse("admin:index")),
             "login": urljoin(site, reverse("login")),
+            "page": urljoin(site, reverse("apikeys_web:key-list")),
         },
     }
 

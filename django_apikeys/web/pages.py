@@ -1,0 +1,195 @@
+"""What every page is: behind a login, in nobody's cache or frame, without inline code."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from django.contrib.auth.decorators import login_required
+from django.core.paginator import Paginator
+from django.shortcuts import get_object_or_404
+from django.template.response import TemplateResponse
+from django.templatetags.static import static
+from django.utils import timezone
+from django.utils.decorators import method_decorator
+from django.utils.functional import cached_property
+from django.views import View
+from django.views.decorators.cache import never_cache
+from django.views.decorators.csrf import csrf_protect
+
+from django_apikeys.actors import Actor
+from django_apikeys.authority import Authority
+from django_apikeys.exceptions import ChangeRefused, Refused
+from django_apikeys.services import require_revealable
+from django_apikeys.web.shown import ShownKey
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from django.core.paginator import Page as PageOfRows
+    from django.db.models import QuerySet
+    from django.http import HttpRequest
+    from django.http.response import HttpResponseBase
+
+    from django_apikeys.models import APIKey
+    from django_apikeys.policy import Action
+
+ON_A_PAGE = 20
+MOST_LISTED = 10_000
+
+
+class _Paginator(Paginator):  # type: ignore[type-arg]  # generic for the checker alone
+    object_list: Any  # a queryset
+
+    @cached_property
+    def count(self) -> int:
+        # COUNT(*) takes seconds at a million rows: what is beyond is reached by filters.
+        counted: int = self.object_list.order_by()[:MOST_LISTED].count()
+        return counted
+
+
+def page_of(request: HttpRequest, rows: QuerySet[Any]) -> PageOfRows[Any]:
+    """Return the page of *rows* that ``?page=`` asks for; the nearest where there is none."""
+    return _Paginator(rows, ON_A_PAGE).get_page(request.GET.get("page"))
+
+
+def content_security_policy() -> str:
+    """Return the strict policy of the pages: nothing but files of the site, and of its statics."""
+    # They may lie with another host; by static(), as templates name them.
+    parts = urlsplit(static("django_apikeys/web.css"))
+    own = f"'self' {parts.scheme or 'https'}://{parts.netloc}" if parts.netloc else "'self'"
+    return (
+        f"default-src 'none'; style-src {own}; script-src {own}; img-src {own}; font-src {own}; "
+        "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    )
+
+
+class Page(View):
+    """A page; what ``services`` or the policy refuse is told with their status."""
+
+    http_method_names = ["get", "head", "post", "options"]
+
+    @cached_property
+    def authority(self) -> Authority:
+        """What the person may do."""
+        return Authority(self.request.user)
+
+    @method_decorator([never_cache, login_required, csrf_protect])
+    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        try:
+            self.require()
+            response = super().dispatch(request, *args, **kwargs)
+        except ChangeRefused as error:
+            response = self.refused(error, str(error))
+        except Refused as error:
+            # Too many wrong passwords, or nobody who counts them.
+            response = self.refused(error, str(error.message))
+            response["Retry-After"] = str(error.retry_after)
+        # By hand, not by Django 6's decorator: 5.2 has none, and its middleware leaves a
+        # header that is there.
+        response["Content-Security-Policy"] = content_security_policy()
+        response["X-Frame-Options"] = "DENY"
+        return response
+
+    def require(self) -> None:
+        """Raise NotPermitted or Http404 where the person has no business here."""
+
+    def page(self, template: str, *, status: int = 200, **context: Any) -> TemplateResponse:
+        """Return the page that *template* makes."""
+        return TemplateResponse(
+            self.request,
+            f"django_apikeys/web/{template}.html",
+            {**self.context(), **context},
+            status=status,
+        )
+
+    def context(self) -> dict[str, Any]:
+        """Return what the templates of this page have in common."""
+        return {"now": timezone.now()}
+
+    def refused(self, error: ChangeRefused | Refused, problem: str) -> HttpResponseBase:
+        """Return the page that says why nothing was done."""
+        return self.page("refused", status=error.status, problem=problem)
+
+    @property
+    def caller(self) -> dict[str, Any]:
+        """Who asks, as ``services`` take it."""
+        return {"actor": Actor.from_request(self.request), "authority": self.authority}
+
+
+@dataclass(frozen=True)
+class Abilities:
+    """What the person may do with one key, as it is at *now*: what has a button."""
+
+    authority: Authority
+    key: APIKey
+    now: Any
+
+    @cached_property
+    def change(self) -> bool:
+        return self.key.revoked_at is None and self._may("change")
+
+    @cached_property
+    def rotate(self) -> bool:
+        if self.key.status_at(self.now) != "active":
+            return False
+        try:
+            # The ceiling too, as services will.
+            self.authority.check("rotate", self.key, self.key)
+        except ChangeRefused:
+            return False
+        return True
+
+    @cached_property
+    def reveal(self) -> bool:
+        try:
+            require_revealable(self.key)
+            self.authority.check("reveal", self.key, self.key)
+        except ChangeRefused:
+            return False
+        return True
+
+    @cached_property
+    def retire(self) -> bool:
+        return self.key.previous_secret_at(self.now) is not None and self._may("rotate")
+
+    @cached_property
+    def revoke(self) -> bool:
+        return self.key.revoked_at is None and self._may("revoke")
+
+    @cached_property
+    def delete(self) -> bool:
+        return self._may("delete")
+
+    def _may(self, action: Action) -> bool:
+        try:
+            self.authority.require(action, self.key.owner_id)
+        except ChangeRefused:
+            return False
+        return True
+
+
+class KeyPage(Page):
+    """A page of one key that the person may see; any other is 404."""
+
+    action: Action = "see"
+
+    @cached_property
+    def key(self) -> APIKey:
+        """The key of the URL."""
+        return get_object_or_404(self.authority.visible_keys(), pk=self.kwargs["pk"])
+
+    def require(self) -> None:
+        owner_id = self.key.owner_id
+        if self.action != "see":
+            self.authority.require(self.action, owner_id)
+
+    def context(self) -> dict[str, Any]:
+        context: Mapping[str, Any] = super().context()
+        now = context["now"]
+        return {
+            **context,
+            "key": ShownKey(self.key, now),
+            "can": Abilities(self.authority, self.key, now),
+        }

@@ -1,0 +1,107 @@
+"""The secret again, in the retrievable mode: asked for, and shown to who is at the keyboard."""
+
+import re
+from html import unescape
+
+import pytest
+
+from django_apikeys import services
+from django_apikeys.models import APIKeyEvent
+from tests.web.policies import LookingPolicy, use
+from tests.web.typed import LIST, SECRET, form_of, secret_in, submit, url
+
+pytestmark = pytest.mark.usefixtures("retrievable", "no_guesses")
+
+
+@pytest.fixture
+def path(issued):
+    return url(issued.key, "reveal/")
+
+
+@pytest.fixture
+def stale(browser):
+    """A browser whose session somebody has logged in to long ago."""
+    session = browser.session
+    session["apikeys_login_at"] = 1
+    session.save()
+    return browser
+
+
+def words(answer):
+    return " ".join(re.sub(r"<[^>]+>", " ", unescape(answer.content.decode())).split())
+
+
+def revealed():
+    return APIKeyEvent.objects.filter(type="revealed").count()
+
+
+def test_a_fresh_login_is_shown_the_secret_when_it_asks(browser, path, issued):
+    asked = browser.get(path)
+    answer = submit(browser, path)
+
+    assert not SECRET.search(asked.content.decode())
+    assert 'name="password"' not in asked.content.decode()
+    assert secret_in(answer) == issued.secret
+    assert "no-store" in answer["Cache-Control"]
+    assert "each time is noted in its history" in words(answer)
+    assert revealed() == 1
+
+
+def test_no_page_has_the_secret_that_nobody_asked_for(browser, issued):
+    pages = [LIST, url(issued.key), url(issued.key, "settings/"), url(issued.key, "history/")]
+
+    assert not any(SECRET.search(browser.get(page).content.decode()) for page in pages)
+    assert f'href="{url(issued.key, "reveal/")}"' in browser.get(url(issued.key)).content.decode()
+
+
+def test_an_old_login_is_asked_for_the_password(stale, path, issued):
+    asked = form_of(stale.get(path))
+    none = stale.post(path)
+    wrong = stale.post(path, {"password": "not it"})
+    right = stale.post(path, {"password": "password"})
+
+    assert asked["password"] == ""
+    assert "Your login is too old for this" in words(none)
+    assert "This is not your password" in words(wrong)
+    assert "not it" not in wrong.content.decode()
+    assert secret_in(right) == issued.secret
+    assert revealed() == 1
+
+
+def test_passwords_are_not_guessed(stale, path):
+    answers = [stale.post(path, {"password": "not it"}) for _ in range(6)]
+
+    assert [answer.status_code for answer in answers] == [200, 200, 200, 200, 200, 429]
+    assert 1 <= int(answers[-1]["Retry-After"]) <= 301
+    assert "Too many wrong passwords." in words(answers[-1])
+
+
+def test_what_was_not_kept_cannot_be_shown(browser, path, issued):
+    services.forget_secrets()
+
+    answers = browser.get(path), browser.post(path)
+
+    assert [answer.status_code for answer in answers] == [409, 409]
+    assert "This secret was not kept" in words(answers[0])
+    assert path not in browser.get(url(issued.key)).content.decode()
+
+
+def test_whoever_may_only_look_is_refused(browser, path, issued, settings):
+    use(settings, LookingPolicy)
+
+    answers = browser.get(path), browser.post(path)
+
+    assert [answer.status_code for answer in answers] == [403, 403]
+    assert path not in browser.get(url(issued.key)).content.decode()
+    assert revealed() == 0
+
+
+def test_without_the_mode_there_is_no_button(browser, path, issued, settings):
+    settings.APIKEYS_RETRIEVABLE = False
+
+    answer = browser.get(path)
+
+    assert (answer.status_code, path in browser.get(url(issued.key)).content.decode()) == (
+        409,
+        False,
+    )
