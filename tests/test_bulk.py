@@ -434,7 +434,7 @@ def statements(work):
 
 
 @pytest.mark.parametrize("cascade", [False, True])
-@pytest.mark.parametrize("number", [1, 100, 250, pytest.param(10_000, marks=pytest.mark.large)])
+@pytest.mark.parametrize("number", [1, 100, 250, pytest.param(2_000, marks=pytest.mark.large)])
 def test_two_statements_for_a_key_and_four_or_five_for_a_hundred(number, cascade, user):
     fill(user, number)
     batches = -(-number // 100)
