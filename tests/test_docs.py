@@ -15,7 +15,7 @@ from rest_framework.views import APIView
 from rest_framework.viewsets import ModelViewSet
 
 import django_apikeys.exceptions
-from django_apikeys import signals
+from django_apikeys import services, signals
 from django_apikeys.conf import Configuration
 from django_apikeys.drf.permissions import HasScope
 from django_apikeys.keys.restrictions import Refusal
@@ -157,20 +157,37 @@ def test_the_commands_work(db, capsys):
     assert capsys.readouterr().out.startswith("rak_live_")
 
 
+def leaving(number, **replaced):
+    """Run the commands of a block of docs/leaving.md."""
+    found = [block for block in blocks("docs/leaving.md") if block.language == "console"]
+    for command, _printed in found[number].commands():
+        for shown, real in replaced.items():
+            command = command.replace(shown, str(real))  # noqa: PLW2901 - the same, as it is run
+        call_command(*shlex.split(command)[2:])
+
+
 def test_the_commands_for_somebody_who_leaves_work(db, capsys):
     ann = UserFactory(username="ann")
     made = APIKeyFactory(created_by=ann)
     APIKeyFactory(created_by_key=made)
     APIKeyFactory(owner=ann)
     kept = APIKeyFactory()
-    (block,) = (block for block in blocks("docs/leaving.md") if block.language == "console")
 
-    for command, _printed in block.commands():
-        words = shlex.split(command.replace("7Fq2Lm9XcT0a", str(kept.pk)))
-        call_command(*words[2:])
+    leaving(0)
 
     assert list(APIKey.objects.filter(revoked_at=None)) == [kept]
     assert capsys.readouterr().err.splitlines()[-2:] == ["Revoked 2 keys.", "Revoked 1 key."]
+
+
+def test_the_commands_for_keys_that_are_to_stay_work(db, tmp_path):
+    kept, other = APIKeyFactory(), APIKeyFactory()
+    others = tmp_path / "others.txt"
+    others.write_text(f"{other.pk}\n", encoding="utf-8")
+
+    leaving(1, **{"7Fq2Lm9XcT0a": kept.pk, "the-others.txt": others})
+
+    assert list(APIKey.objects.filter(revoked_at=None)) == [kept]
+    assert kept.secrets.count() == 2
 
 
 def test_each_action_of_the_command_is_documented():
@@ -254,3 +271,21 @@ def test_each_kind_of_notice_is_documented():
     table = read("notices.md")
 
     assert [kind for kind in KINDS if f"`{kind}`" not in table] == []
+
+
+def test_the_keys_that_a_leaked_one_rotated_are_found(issue, client):
+    leaked, target, another = (
+        issue(scopes=scopes)
+        for scopes in (["apikeys:write", "self:rotate", "jobs:read"], ["jobs:read"], ["jobs:read"])
+    )
+    services.rotate_key(key=another.key)
+    snippet = next(
+        block.text for block in blocks("docs/rotation.md") if "rotated_through" in block.text
+    )
+    names = {}
+    exec(snippet, names)  # noqa: S102 - our own documentation
+
+    for path in (f"/api/keys/{target.key.pk}/rotate/", "/api/keys/self/rotate/"):
+        assert client.post(path, headers=bearer(leaked.secret)).status_code == 201
+
+    assert list(names["rotated_through"](leaked.key)) == [target.key]
