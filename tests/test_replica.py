@@ -8,7 +8,7 @@ from django.contrib.auth import get_user_model
 from django.utils.connection import ConnectionDoesNotExist
 
 from django_apikeys import verification
-from django_apikeys.models import APIKey, APIKeySecret
+from django_apikeys.models import APIKey, APIKeyEvent, APIKeySecret
 from tests.conftest import bearer
 
 
@@ -126,3 +126,44 @@ def test_key_is_deleted_in_the_primary(path, as_user):
 
     assert deleted.status_code == 204
     assert as_user.get(path).status_code == 404
+
+
+@pytest.fixture
+def manager(issue, settings):
+    """A key that manages keys and itself, and has not been used; ours is read from the replica."""
+    issued = issue(scopes=["customers:read", "apikeys:write", "self:rotate"])
+    settings.DATABASE_ROUTERS = ["tests.test_replica.ReplicaOfOurs"]
+    return issued
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/api/keys/", {"name": "new"}),
+        ("/api/keys/self/rotate/", {}),
+        ("/api/keys/self/rotate/", {"starts": "first_use"}),
+    ],
+)
+def test_key_that_asks_for_a_change_is_confirmed_by_the_primary(path, body, manager, client):
+    answer = client.post(path, body, headers=bearer(manager.secret))
+
+    assert answer.status_code == 201
+    assert client.get("/customers/", headers=bearer(answer.json()["secret"])).status_code == (
+        200 if "self" in path else 403
+    )
+
+
+def test_retired_secret_is_noted_from_the_primary(manager, client):
+    client.post("/api/keys/self/rotate/", {"compromised": True}, headers=bearer(manager.secret))
+
+    answer = client.get("/customers/", headers=bearer(manager.secret))
+
+    assert answer.json()["code"] == "retired_secret"
+    events = APIKeyEvent.objects.using("default").filter(type="retired_secret_used")
+    assert events.count() == 1
+
+
+@pytest.mark.usefixtures("ours_from_replica")
+def test_secret_is_rotated_and_retired_in_the_primary(path, as_user):
+    assert as_user.post(f"{path}rotate/").status_code == 201
+    assert as_user.post(f"{path}retire/").json()["previous_secret"] is None

@@ -360,6 +360,28 @@ def test_retire_where_there_is_nothing_to_retire(issued):
         services.retire_secret(key=issued.key)
 
 
+def test_retire_ends_no_other_secret_than_its_caller_has_seen(issued, client):
+    first = services.rotate_key(key=issued.key)
+    code(client, first.secret)
+    stale = APIKey.objects.listed().get(pk=issued.key.pk)
+    services.rotate_key(key=row(issued.key))
+
+    with pytest.raises(Conflict, match="is another by now"):
+        services.retire_secret(key=stale)
+
+    assert code(client, first.secret) == 200
+
+
+def test_retire_by_who_has_seen_none_ends_none(issued, client):
+    stale = APIKey.objects.listed().get(pk=issued.key.pk)
+    services.rotate_key(key=row(issued.key))
+
+    with pytest.raises(Conflict, match="is another by now"):
+        services.retire_secret(key=stale)
+
+    assert code(client, issued.secret) == 200
+
+
 def test_retire_of_a_revoked_key(issued):
     services.rotate_key(key=issued.key)
     services.revoke_key(key=issued.key)
