@@ -15,7 +15,7 @@ from django.utils import timezone
 
 from django_apikeys import conf as conf_module
 from django_apikeys import logs, pruning, services, signals, verification
-from django_apikeys.authority import Authority
+from django_apikeys.authority import Authority, KeyAuthority
 from django_apikeys.checks import check_deployment, check_settings
 from django_apikeys.exceptions import BeyondCeiling, Conflict, NotPermitted
 from django_apikeys.keys.masking import Secret
@@ -349,6 +349,8 @@ def test_a_key_never_reveals_one(issued, rf):
 
     with pytest.raises(NotPermitted):
         reveal(issued.key, actor=grant)
+    with pytest.raises(NotPermitted):
+        reveal(issued.key, authority=KeyAuthority(grant))
 
     assert not APIKeyEvent.objects.filter(type="revealed").exists()
 
