@@ -5,9 +5,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from asgiref.sync import async_to_sync
+from asgiref.testing import ApplicationCommunicator
+from django.core.handlers.asgi import ASGIHandler
 from django.core.signals import request_finished
 from django.db import DatabaseError, connection, transaction
-from django.test import AsyncClient
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from django.utils.http import http_date
@@ -857,9 +858,21 @@ class TestWithinATransaction:
 
 @pytest.mark.django_db(transaction=True)
 def test_an_asynchronous_server_notes_it_too(retired, monkeypatch):
+    """By the application itself: Django's client for tests ends a request in another thread."""
     monkeypatch.setitem(connection.settings_dict, "ATOMIC_REQUESTS", True)
+    scope = {
+        "type": "http",
+        "method": "GET",
+        "path": "/customers/",
+        "headers": [(b"authorization", f"Bearer {retired.secret}".encode())],
+    }
 
-    answer = async_to_sync(AsyncClient().get)("/customers/", headers=bearer(retired.secret))
+    async def ask():
+        communicator = ApplicationCommunicator(ASGIHandler(), scope)
+        await communicator.send_input({"type": "http.request"})
+        start = await communicator.receive_output()
+        await communicator.wait()
+        return start["status"]
 
-    assert answer.status_code == 401
+    assert async_to_sync(ask)() == 401
     assert reuses() == 1
