@@ -864,7 +864,10 @@ def test_an_asynchronous_server_notes_it_too(retired, monkeypatch):
         "type": "http",
         "method": "GET",
         "path": "/customers/",
-        "headers": [(b"authorization", f"Bearer {retired.secret}".encode())],
+        "headers": [
+            (b"host", b"testserver"),
+            (b"authorization", f"Bearer {retired.secret}".encode()),
+        ],
     }
 
     async def ask():
