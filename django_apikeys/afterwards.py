@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING, Any
 
-from asgiref.local import Local
 from django.core.signals import request_finished
 from django.db import router, transaction
 
@@ -14,7 +14,9 @@ from django_apikeys.models import APIKeySecret
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_waiting = Local()
+# As the connection whose transaction is waited for: under ASGI too a view and the end of its
+# request share a thread, and no other context.
+_waiting = threading.local()
 
 
 def outside_transaction(subject: str, secret_id: int, write: Callable[[], None]) -> None:

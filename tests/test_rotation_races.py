@@ -8,6 +8,9 @@ from datetime import timedelta
 from functools import partial
 
 import pytest
+from asgiref.sync import async_to_sync
+from asgiref.testing import ApplicationCommunicator
+from django.core.handlers.asgi import ASGIHandler
 from django.db import connection, transaction
 from django.utils import timezone
 from rest_framework.test import APIClient
@@ -275,3 +278,28 @@ def test_a_retired_secret_that_revokes_beside_rotations_does_not_deadlock(issued
     assert {type(other.error) for other in others} <= {type(None), Conflict, KeyRefused}
     assert APIKey.objects.get(pk=issued.key.pk).revoked_at is not None
     assert slots(issued).count(0) == 1
+
+
+def test_an_asynchronous_server_notes_it_too(issued, monkeypatch):
+    """By the application itself, which has a thread and a connection for each request."""
+    services.rotate_key(key=loaded(issued), compromised=True)
+    monkeypatch.setitem(connection.settings_dict, "ATOMIC_REQUESTS", True)
+    scope = {
+        "type": "http",
+        "method": "GET",
+        "path": "/customers/",
+        "headers": [
+            (b"host", b"testserver"),
+            (b"authorization", f"Bearer {issued.secret}".encode()),
+        ],
+    }
+
+    async def ask():
+        communicator = ApplicationCommunicator(ASGIHandler(), scope)
+        await communicator.send_input({"type": "http.request"})
+        start = await communicator.receive_output()
+        await communicator.wait()
+        return start["status"]
+
+    assert async_to_sync(ask)() == 401
+    assert events(issued.key)[-1] == ("retired_secret_used", "")
