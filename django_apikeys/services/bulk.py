@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from django_apikeys.authority import Authority
+    from django_apikeys.pruning import Watcher
     from django_apikeys.services.changes import ActorLike
 
-    Watcher = Callable[[str, int, int], None]
 
 _T = TypeVar("_T")
 

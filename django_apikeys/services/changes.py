@@ -125,8 +125,8 @@ def _to_keep(secret: Secret) -> str:
 def forget_texts(keys: Collection[APIKey]) -> None:
     """Empty what is kept of the secrets of *keys*, which are revoked by this transaction.
 
-    One that another transaction has locked, of a request that uses it for the first time,
-    say, is emptied once this has committed: a revoke must not wait for a view to answer.
+    One that another transaction has locked is looked at again once this has committed, and
+    left to ``prune`` where it still is: a revoke must not wait for anybody.
     """
     connection = transaction.get_connection(router.db_for_write(APIKeySecret))
     of_keys = APIKeySecret.objects.using(connection.alias).filter(key__in=keys)
