@@ -26,6 +26,7 @@ from django_apikeys.services.keys import (
 from django_apikeys.services.retrieval import (
     Reencrypted,
     forget_secrets,
+    kept_secrets,
     reencrypt_secrets,
     require_revealable,
     reveal_secret,
@@ -49,6 +50,7 @@ __all__ = [
     "create_key",
     "delete_key",
     "forget_secrets",
+    "kept_secrets",
     "keys_to_revoke",
     "mark_first_use",
     "note_deleted_row",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from django.core.exceptions import ImproperlyConfigured
 from django.db import router
@@ -27,6 +27,7 @@ from django_apikeys.services.changes import (
 from django_apikeys.services.secrets import require_active
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from datetime import datetime
 
     from django.db.models import QuerySet
@@ -53,6 +54,13 @@ def require_revealable(key: APIKey) -> None:
     For whoever asks for more first: a password, say.
     """
     _require_revealable(key, key.current_secret, timezone.now())
+
+
+def kept_secrets(keys: Collection[APIKey]) -> Collection[Any]:
+    """Return the primary keys of those of *keys* whose current secret is kept; one query."""
+    if not conf.RETRIEVABLE:
+        return ()
+    return set(_kept().filter(key__in=keys, slot=CURRENT).values_list("key_id", flat=True))
 
 
 def reveal_secret(

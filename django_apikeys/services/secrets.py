@@ -118,9 +118,12 @@ def retire_secret(
     key: APIKey,
     actor: ActorLike = None,
     authority: Authority | None = None,
+    previous: str | None = None,
     reason: str = "",
 ) -> APIKey:
     """Return *key*, whose previous secret ends now.
+
+    previous: a public id; refused where it is no longer that of the previous secret.
 
     Raises InvalidInput where *reason* is too long; BeyondCeiling; NotPermitted; KeyRefused
     as ``rotate_key``; Conflict where there is no previous secret, or another than when *key*
@@ -129,6 +132,7 @@ def retire_secret(
     reason = validation.clean({"reason": reason})["reason"]
     who = Actor.of(actor)
     seen = key.previous_secret_at(timezone.now())
+    named = (seen and seen.public_id) if previous is None else previous
     with in_transaction():
         fresh = locked(key, authority)
         now = timezone.now()
@@ -137,17 +141,17 @@ def retire_secret(
         if authority is not None:
             # It gives nobody anything: a person needs no more than the policy's word.
             authority.check("revoke", fresh, fresh)
-        current, previous = _slots(fresh)
-        if previous is None or previous.is_retired_at(now):
+        current, ending = _slots(fresh)
+        if ending is None or ending.is_retired_at(now):
             raise Conflict(_("This key has no previous secret."))
-        if seen is None or seen.public_id != previous.public_id:
+        if named != ending.public_id:
             # A rotation came in between: this one is in use, and was just given its grace.
             raise Conflict(_ANOTHER)
-        _retire(previous, now)
+        _retire(ending, now)
         APIKey.objects.filter(pk=fresh.pk).update(updated_at=now)
         fresh.updated_at = now
         fresh.live_secrets = [] if current is None else [current]
-        changes = {"previous_secret": [previous.masked, None]}
+        changes = {"previous_secret": [ending.masked, None]}
         record("retired", fresh, who, reason=reason, changes=changes)
         announce(signals.secret_retired, key=fresh, actor=who, reason=reason)
     key.live_secrets = fresh.live_secrets

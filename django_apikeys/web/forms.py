@@ -55,8 +55,17 @@ class ScopeBox:
 class ScopeGroup:
     """The scopes of one resource."""
 
-    title: str | _StrPromise
+    resource: str
     boxes: Sequence[ScopeBox]
+
+    @property
+    def title(self) -> str | _StrPromise:
+        return _TITLES.get(self.resource, self.resource)
+
+    @property
+    def is_reserved(self) -> bool:
+        """Whether they are about keys, and not about what the API has."""
+        return self.resource in ("apikeys", "self")
 
 
 class _PageForm:
@@ -76,7 +85,7 @@ class _PageForm:
             name = str(box.data["value"])
             resource = name.partition(":")[0]
             groups.setdefault(resource, []).append(ScopeBox(name, _description(name), box))
-        return [ScopeGroup(_TITLES.get(name, name), boxes) for name, boxes in groups.items()]
+        return [ScopeGroup(resource, boxes) for resource, boxes in groups.items()]
 
     @property
     def shown_scopes(self: Any) -> str:
@@ -152,6 +161,11 @@ class CreateForm(_PageForm, NewKeyForm):
         else:
             del self.fields["owner"]
         self._offer_scopes(_grantable(owners))
+
+    @property
+    def live_environment(self) -> str:
+        """The environment in which a key does harm."""
+        return conf.ENVIRONMENTS[0]
 
     @property
     def was_sent_before(self) -> bool:
@@ -237,6 +251,15 @@ class ReasonForm(forms.Form):
     def clean_reason(self) -> str:
         """Return the reason as it may be stored."""
         return validation.clean_reason(self.cleaned_data["reason"])
+
+
+class RetireForm(ReasonForm):
+    """Why the previous secret ends, and which one the page showed."""
+
+    # The public id: a rotation in between has made another the previous one, which is in use.
+    previous = forms.CharField(
+        widget=forms.HiddenInput, required=False, max_length=validation.PUBLIC_ID_LENGTH
+    )
 
 
 class RevokeForm(ReasonForm):

@@ -18,9 +18,10 @@ from django_apikeys.exceptions import ChangeRefused, Conflict, PasswordRequired
 from django_apikeys.keys.masking import MaskedText, Secret
 from django_apikeys.models import APIKey
 from django_apikeys.web import words
-from django_apikeys.web.forms import LeakedForm, PlannedForm, ReasonForm, RevokeForm
+from django_apikeys.web.abilities import Abilities
+from django_apikeys.web.forms import LeakedForm, PlannedForm, ReasonForm, RetireForm, RevokeForm
 from django_apikeys.web.issued import issued_page
-from django_apikeys.web.pages import Abilities, KeyPage
+from django_apikeys.web.pages import KeyPage
 from django_apikeys.web.shown import ShownKey
 
 if TYPE_CHECKING:
@@ -112,7 +113,11 @@ class ConfirmPage(KeyPage):
 
     def get(self, request: HttpRequest, pk: Any) -> HttpResponse:
         self.require_possible()
-        return self._form_page(self.form_class())
+        return self._form_page(self.form_class(initial=self.initial()))
+
+    def initial(self) -> dict[str, Any]:
+        """Return what the form says of the key as it is now."""
+        return {}
 
     def post(self, request: HttpRequest, pk: Any) -> HttpResponse:
         form = self.form_class(request.POST)
@@ -147,6 +152,7 @@ class RetirePage(ConfirmPage):
     """The previous secret ends before its grace does."""
 
     action: Action = "rotate"
+    form_class = RetireForm
     template = "retire"
     done = _("The old secret is retired.")
 
@@ -154,7 +160,12 @@ class RetirePage(ConfirmPage):
         if self.key.previous_secret_at(timezone.now()) is None:
             raise Conflict(_("This key has no previous secret."))
 
+    def initial(self) -> dict[str, Any]:
+        previous = self.key.previous_secret_at(timezone.now())
+        return {"previous": previous.public_id if previous else ""}
+
     def apply(self, **answers: Any) -> None:
+        answers["previous"] = answers["previous"] or None
         services.retire_secret(key=self.key, **self.caller, **answers)
 
 

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from django.contrib.auth.decorators import login_required
 from django.core.paginator import Paginator
 from django.shortcuts import get_object_or_404
 from django.template.response import TemplateResponse
-from django.templatetags.static import static
 from django.utils import timezone
 from django.utils.decorators import method_decorator
 from django.utils.functional import cached_property
@@ -21,7 +18,8 @@ from django.views.decorators.csrf import csrf_protect
 from django_apikeys.actors import Actor
 from django_apikeys.authority import Authority
 from django_apikeys.exceptions import ChangeRefused, Refused
-from django_apikeys.services import require_revealable
+from django_apikeys.web import csp
+from django_apikeys.web.abilities import Abilities, Remembering
 from django_apikeys.web.shown import ShownKey
 
 if TYPE_CHECKING:
@@ -54,17 +52,6 @@ def page_of(request: HttpRequest, rows: QuerySet[Any]) -> PageOfRows[Any]:
     return _Paginator(rows, ON_A_PAGE).get_page(request.GET.get("page"))
 
 
-def content_security_policy() -> str:
-    """Return the strict policy of the pages: nothing but files of the site, and of its statics."""
-    # They may lie with another host; by static(), as templates name them.
-    parts = urlsplit(static("django_apikeys/web.css"))
-    own = f"'self' {parts.scheme or 'https'}://{parts.netloc}" if parts.netloc else "'self'"
-    return (
-        f"default-src 'none'; style-src {own}; script-src {own}; img-src {own}; font-src {own}; "
-        "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
-    )
-
-
 class Page(View):
     """A page; what ``services`` or the policy refuse is told with their status."""
 
@@ -86,9 +73,7 @@ class Page(View):
             # Too many wrong passwords, or nobody who counts them.
             response = self.refused(error, str(error.message))
             response["Retry-After"] = str(error.retry_after)
-        # By hand, not by Django 6's decorator: 5.2 has none, and its middleware leaves a
-        # header that is there.
-        response["Content-Security-Policy"] = content_security_policy()
+        csp.send_strict(request, response)
         response["X-Frame-Options"] = "DENY"
         return response
 
@@ -118,58 +103,6 @@ class Page(View):
         return {"actor": Actor.from_request(self.request), "authority": self.authority}
 
 
-@dataclass(frozen=True)
-class Abilities:
-    """What the person may do with one key, as it is at *now*: what has a button."""
-
-    authority: Authority
-    key: APIKey
-    now: Any
-
-    @cached_property
-    def change(self) -> bool:
-        return self.key.revoked_at is None and self._may("change")
-
-    @cached_property
-    def rotate(self) -> bool:
-        if self.key.status_at(self.now) != "active":
-            return False
-        try:
-            # The ceiling too, as services will.
-            self.authority.check("rotate", self.key, self.key)
-        except ChangeRefused:
-            return False
-        return True
-
-    @cached_property
-    def reveal(self) -> bool:
-        try:
-            require_revealable(self.key)
-            self.authority.check("reveal", self.key, self.key)
-        except ChangeRefused:
-            return False
-        return True
-
-    @cached_property
-    def retire(self) -> bool:
-        return self.key.previous_secret_at(self.now) is not None and self._may("rotate")
-
-    @cached_property
-    def revoke(self) -> bool:
-        return self.key.revoked_at is None and self._may("revoke")
-
-    @cached_property
-    def delete(self) -> bool:
-        return self._may("delete")
-
-    def _may(self, action: Action) -> bool:
-        try:
-            self.authority.require(action, self.key.owner_id)
-        except ChangeRefused:
-            return False
-        return True
-
-
 class KeyPage(Page):
     """A page of one key that the person may see; any other is 404."""
 
@@ -191,5 +124,5 @@ class KeyPage(Page):
         return {
             **context,
             "key": ShownKey(self.key, now),
-            "can": Abilities(self.authority, self.key, now),
+            "can": Abilities(Remembering(self.request.user), self.key, now),
         }

@@ -96,7 +96,12 @@ class ShownKey:
     @property
     def is_open(self) -> bool:
         """Whether it is for live use, and works from everywhere."""
-        return self.key.allowed_ips == [] and self.key.environment == conf.ENVIRONMENTS[0]
+        return self.is_live and self.key.allowed_ips == []
+
+    @property
+    def is_live(self) -> bool:
+        """Whether it is for live use, as the first environment is."""
+        return self.key.environment == conf.ENVIRONMENTS[0]
 
     @property
     def rate(self) -> str:

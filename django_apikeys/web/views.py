@@ -10,17 +10,19 @@ from django.contrib import messages
 from django.shortcuts import redirect
 from django.utils import timezone
 from django.utils.functional import cached_property
-from django.utils.translation import gettext_lazy as _
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from django_apikeys import reports, services
 from django_apikeys.exceptions import ChangeRefused, Conflict, NotPermitted
 from django_apikeys.models import APIKeyEvent
 from django_apikeys.web import charts, words
+from django_apikeys.web.abilities import revealable
 from django_apikeys.web.filters import FilterForm, without_secret
 from django_apikeys.web.forms import CreateForm, SettingsForm
 from django_apikeys.web.issued import issued_page
 from django_apikeys.web.owners import Owners
-from django_apikeys.web.pages import KeyPage, Page, page_of
+from django_apikeys.web.pages import MOST_LISTED, KeyPage, Page, page_of
 from django_apikeys.web.shown import ShownKey
 
 if TYPE_CHECKING:
@@ -47,10 +49,19 @@ class KeyListPage(Page):
             form=form,
             page=page,
             keys=[ShownKey(key, now, days[key.pk]) for key in keys],
+            found=_found(page.paginator.count),
+            revealable=revealable(request.user, keys, now),
             has_owners=owners.are_several,
             account=_account(owners, form, now),
             may_create=bool(Owners(self.authority, "create")),
         )
+
+
+def _found(count: int) -> str:
+    if count >= MOST_LISTED:
+        return _("%(count)s API keys, or more") % {"count": words.number(count)}
+    text = ngettext("%(count)s API key", "%(count)s API keys", count)
+    return text % {"count": words.number(count)}
 
 
 def _account(owners: Owners, form: FilterForm, now: datetime) -> dict[str, Any] | None:

