@@ -380,6 +380,21 @@ def test_retire_by_who_has_seen_none_ends_none(issued, client):
     assert code(client, issued.secret) == 200
 
 
+def test_retire_of_the_secret_that_is_named_and_of_no_other(issued, client):
+    first = services.rotate_key(key=issued.key)
+    shown = row(issued.key).previous_secret_at(timezone.now()).public_id
+    code(client, first.secret)
+    services.rotate_key(key=row(issued.key))
+
+    with pytest.raises(Conflict, match="is another by now"):
+        services.retire_secret(key=row(issued.key), previous=shown)
+    assert code(client, first.secret) == 200
+
+    named = first.key.current_secret.public_id
+    assert services.retire_secret(key=row(issued.key), previous=named).live_secrets[1:] == []
+    assert code(client, first.secret) == "retired_secret"
+
+
 def test_retire_of_a_revoked_key(issued):
     services.rotate_key(key=issued.key)
     services.revoke_key(key=issued.key)

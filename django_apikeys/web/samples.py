@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from django.urls import NoReverseMatch, reverse
@@ -11,23 +12,51 @@ from django_apikeys.conf import conf
 if TYPE_CHECKING:
     from django.http import HttpRequest
 
-_HEADERS = {
-    "bearer": ("Authorization", "Bearer "),
-    "api-key": ("Authorization", "Api-Key "),
-    "x-api-key": ("X-API-Key", ""),
+
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """A way to send a secret, by language. name: of the header."""
+
+    name: str
+    curl: str
+    javascript: str
+    python: str
+    imports: str = ""
+
+
+def _in_header(name: str, scheme: str = "") -> _Way:
+    return _Way(
+        name,
+        curl=f'-H "{name}: {scheme}$API_KEY"',
+        javascript=f"`{scheme}${{process.env.API_KEY}}`",
+        python=f"f\"{scheme}{{os.environ['API_KEY']}}\"",
+    )
+
+
+_WAYS = {
+    "bearer": _in_header("Authorization", "Bearer "),
+    "api-key": _in_header("Authorization", "Api-Key "),
+    "x-api-key": _in_header("X-API-Key"),
+    "basic": _Way(
+        "Authorization",
+        curl='-u ":$API_KEY"',
+        javascript='"Basic " + btoa(":" + process.env.API_KEY)',
+        python='"Basic " + base64.b64encode(f":{os.environ[\'API_KEY\']}".encode()).decode()',
+        imports="import base64\n",
+    ),
 }
 _JAVASCRIPT = """\
 const response = await fetch("{url}", {{
-  headers: {{ "{name}": `{scheme}${{process.env.API_KEY}}` }},
+  headers: {{ "{way.name}": {way.javascript} }},
 }});
 console.log(response.status, await response.text());"""
 _PYTHON = """\
-import os
+{way.imports}import os
 import urllib.request
 
 request = urllib.request.Request(
     "{url}",
-    headers={{"{name}": f"{scheme}{{os.environ['API_KEY']}}"}},
+    headers={{"{way.name}": {way.python}}},
 )
 with urllib.request.urlopen(request) as response:
     print(response.status, response.read().decode())"""
@@ -39,14 +68,14 @@ def samples(request: HttpRequest) -> list[tuple[str, str, str]]:
     They call ``keys/self/``, which tells any key of itself; where the management API is
     not mounted, the root of the site.
     """
-    name, scheme = next(
-        (_HEADERS[way] for way in conf.CREDENTIALS if way in _HEADERS), _HEADERS["bearer"]
-    )
-    words = {"url": request.build_absolute_uri(_path()), "name": name, "scheme": scheme}
+    # Basic says least of what it sends: where there is another way, that one.
+    accepted = sorted(conf.CREDENTIALS, key=lambda way: way == "basic")
+    way = _WAYS[accepted[0]]
+    url = request.build_absolute_uri(_path())
     return [
-        ("curl", "curl", 'curl -H "{name}: {scheme}$API_KEY" "{url}"'.format(**words)),
-        ("javascript", "JavaScript", _JAVASCRIPT.format(**words)),
-        ("python", "Python", _PYTHON.format(**words)),
+        ("curl", "curl", f'curl {way.curl} "{url}"'),
+        ("javascript", "JavaScript", _JAVASCRIPT.format(url=url, way=way)),
+        ("python", "Python", _PYTHON.format(url=url, way=way)),
     ]
 
 

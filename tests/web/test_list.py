@@ -422,6 +422,21 @@ def test_a_stored_list_that_cannot_be_read_is_shown_as_none(browser, user):
     assert browser.get(url(key)).status_code == 200
 
 
+@pytest.mark.parametrize(
+    ("count", "said"), [(1, "1 API key<"), (21, "21 API keys<"), (25, "25 API keys, or more<")]
+)
+def test_how_many_there_are_is_said(browser, user, monkeypatch, count, said):
+    monkeypatch.setattr(pages, "MOST_LISTED", 25)
+    monkeypatch.setattr("django_apikeys.web.views.MOST_LISTED", 25)
+    APIKeyFactory.create_batch(count, owner=user)
+
+    assert f"data-apikeys-found>{said}" in text(browser)
+
+
+def test_how_many_were_found_is_said_of_none_too(browser, issued):
+    assert "data-apikeys-found>0 API keys<" in text(browser, "?search=nonesuch")
+
+
 def queries(browser, path):
     with CaptureQueriesContext(connection) as found:
         assert browser.get(path).status_code == 200

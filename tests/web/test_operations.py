@@ -264,6 +264,20 @@ def test_the_old_secret_is_retired_after_a_confirmation(browser, issued, client)
     assert APIKeyEvent.objects.get(type="retired").reason == "Changed over"
 
 
+def test_a_page_that_is_out_of_date_retires_nothing(browser, issued, client):
+    first = services.rotate_key(key=issued.key)
+    path = url(issued.key, "retire/")
+    shown = form_of(browser.get(path))
+    status_of(client, first.secret)
+    services.rotate_key(key=first.key)
+
+    answer = browser.post(path, shown)
+
+    assert answer.status_code == 409
+    assert "The secret of this key is another by now" in words(answer)
+    assert status_of(client, first.secret) == 200
+
+
 def test_without_an_old_secret_there_is_nothing_to_retire(browser, issued):
     asked = browser.get(url(issued.key, "retire/"))
     sent = browser.post(url(issued.key, "retire/"))

@@ -1,7 +1,10 @@
 """What holds of every page: who is let in, and what the answer says to browsers and caches."""
 
+import re
 import uuid
+from copy import deepcopy
 
+import django
 import pytest
 from django.test import Client
 
@@ -45,6 +48,36 @@ def test_no_page_is_kept_framed_or_runs_what_is_not_a_file(browser, key):
         assert page.count("<script") == 1
         assert '<script type="module" src="/static/django_apikeys/web.js"></script>' in page
         assert " on" + "click" not in page
+
+
+@pytest.mark.skipif(django.VERSION < (6, 0), reason="Django 5.2 has no middleware for it")
+def test_djangos_own_middleware_sends_the_policy_with_the_nonce_of_the_layout(
+    browser, settings
+):  # pragma: no cover - what is measured has Django 5.2
+    settings.MIDDLEWARE = [
+        *settings.MIDDLEWARE,
+        "django.middleware.csp.ContentSecurityPolicyMiddleware",
+    ]
+    settings.SECURE_CSP = {"default-src": ["https:"]}
+    plain = browser.get(LIST)
+    templates = deepcopy(settings.TEMPLATES)
+    [engine] = templates
+    engine["OPTIONS"]["context_processors"].append("django.template.context_processors.csp")
+    layout = "{% block content %}{% endblock %}<style nonce='{{ csp_nonce }}'></style>"
+    engine["APP_DIRS"] = False
+    engine["OPTIONS"]["loaders"] = [
+        ("django.template.loaders.locmem.Loader", {"django_apikeys/web/base.html": layout}),
+        "django.template.loaders.app_directories.Loader",
+    ]
+    settings.TEMPLATES = templates
+    marked = browser.get(LIST)
+
+    [nonce] = re.findall(r"nonce='([^']{10,})'", marked.content.decode())
+    assert plain["Content-Security-Policy"] == STRICT
+    assert marked["Content-Security-Policy"] == STRICT.replace(
+        "style-src 'self'; script-src 'self'",
+        f"style-src 'self' 'nonce-{nonce}'; script-src 'self' 'nonce-{nonce}'",
+    )
 
 
 def test_the_policy_lets_in_statics_of_another_host(browser, settings):

@@ -4,10 +4,12 @@ import re
 from html import unescape
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from django_apikeys import services
 from django_apikeys.models import APIKeyEvent
-from tests.web.policies import LookingPolicy, use
+from tests.web.policies import LookingPolicy, ReadingPolicy, use
 from tests.web.typed import LIST, SECRET, form_of, secret_in, submit, url
 
 pytestmark = pytest.mark.usefixtures("retrievable", "no_guesses")
@@ -52,6 +54,52 @@ def test_no_page_has_the_secret_that_nobody_asked_for(browser, issued):
 
     assert not any(SECRET.search(browser.get(page).content.decode()) for page in pages)
     assert f'href="{url(issued.key, "reveal/")}"' in browser.get(url(issued.key)).content.decode()
+
+
+def test_the_list_offers_to_copy_what_is_kept_and_may_be_shown(browser, issue, user, settings):
+    offered = {
+        "kept": issue(name="Kept"),
+        "revoked": issue(name="Revoked"),
+        "disabled": issue(name="Disabled", enabled=False),
+    }
+    services.revoke_key(key=offered["revoked"].key)
+    settings.APIKEYS_RETRIEVABLE = False
+    offered["older"] = issue(name="Older")
+    settings.APIKEYS_RETRIEVABLE = True
+
+    page = browser.get(LIST).content.decode()
+
+    links = re.findall(r'<a href="([^"]+)" data-apikeys-kept>Copy the secret</a>', page)
+    assert links == [url(offered["kept"].key, "reveal/")]
+
+
+def test_the_list_offers_no_copy_where_nothing_is_kept_any_more(browser, issued, settings):
+    settings.APIKEYS_RETRIEVABLE = False
+
+    assert "Copy the secret" not in browser.get(LIST).content.decode()
+
+
+@pytest.mark.parametrize("policy", [LookingPolicy, ReadingPolicy])
+def test_the_list_offers_no_copy_that_would_be_refused(browser, issue, settings, policy):
+    key = issue(scopes=["customers:write"]).key
+    use(settings, policy)
+
+    page = browser.get(LIST)
+
+    assert key.name in page.content.decode()
+    assert "Copy the secret" not in page.content.decode()
+
+
+def test_the_list_asks_for_what_may_be_shown_once_of_each_owner(browser, issue, user):
+    issue()
+    with CaptureQueriesContext(connection) as few:
+        browser.get(LIST)
+    for _ in range(15):
+        issue()
+    with CaptureQueriesContext(connection) as many:
+        browser.get(LIST)
+
+    assert (len(few), len(many)) == (12, 12)
 
 
 def test_an_old_login_is_asked_for_the_password(stale, path, issued):
