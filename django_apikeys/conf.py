@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
+from django.utils import translation
 from django.utils.functional import empty
 from django.utils.module_loading import import_string
 
@@ -127,7 +128,10 @@ class Configuration:
             try:
                 normalise_network(network if isinstance(network, str) else "")
             except ValueError as error:
-                raise ImproperlyConfigured(f"APIKEYS_TRUSTED_PROXIES: {error}") from error
+                # Whoever develops reads it, in English, as all that is wrong with settings.
+                with translation.override(None):
+                    problem = f"APIKEYS_TRUSTED_PROXIES: {error}"
+                raise ImproperlyConfigured(problem) from error
         return value
 
     @property

@@ -42,12 +42,22 @@ if TYPE_CHECKING:
     from django_apikeys.limits import Allowance
 
 REALM = "api"
-INVALID_KEY_MESSAGE = _("Invalid or expired API key.")
+# To the letter of the contract, in every language: programs look at it.
+INVALID_KEY_MESSAGE = "Invalid or expired API key."
 # The challenge is for programs: RFC 6750, section 3. It is not translated.
 _INVALID_TOKEN = (
     f'Bearer realm="{REALM}", error="invalid_token", '
     'error_description="Invalid or expired API key."'
 )
+
+
+# What ``beyond`` says of a field in words: facts, which the message says in its language.
+_WORDS: Mapping[tuple[str, str], _StrPromise] = {
+    ("allowed_ips", "everywhere"): _("everywhere"),
+    ("expires_at", "never"): _("never"),
+    ("rate_limit", "unlimited"): _("unlimited"),
+    ("enabled", "an API key enables none"): _("an API key enables none"),
+}
 
 
 class APIKeyError(Exception):
@@ -287,15 +297,16 @@ class BeyondCeiling(ChangeRefused):
 
     def __init__(self, beyond: Mapping[str, Sequence[str]]) -> None:
         self.beyond = beyond
-        named = (f"{name} ({_shortened(texts)})" for name, texts in beyond.items())
+        named = (f"{name} ({_in_words(name, texts)})" for name, texts in beyond.items())
         super().__init__(
             _("This is more than you may give to an API key: %(beyond)s.")
             % {"beyond": ", ".join(named)}
         )
 
 
-def _shortened(texts: Sequence[str], most: int = 10) -> str:
-    return ", ".join([*texts[:most], *["…"] * (len(texts) > most)])
+def _in_words(name: str, texts: Sequence[str], most: int = 10) -> str:
+    said = [str(_WORDS.get((name, text), text)) for text in texts[:most]]
+    return ", ".join([*said, *["…"] * (len(texts) > most)])
 
 
 class Conflict(ChangeRefused):

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from django.core.exceptions import ValidationError
 from django.utils import timezone
+from django.utils.formats import number_format
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import ngettext
 
 from django_apikeys.conf import LONGEST, conf
 from django_apikeys.exceptions import InvalidInput
@@ -98,9 +100,14 @@ def check_lifetime(environment: object, expires_at: datetime | None) -> None:
     if longest is None:
         return
     if expires_at is None or expires_at > timezone.now() + longest:
+        days = longest / timedelta(days=1)
         raise ValidationError(
-            _("A key of “%(environment)s” ends within %(days)s days: say when.")
-            % {"environment": environment, "days": f"{longest / timedelta(days=1):g}"},
+            ngettext(
+                "A key of “%(environment)s” ends within %(days)s day: say when.",
+                "A key of “%(environment)s” ends within %(days)s days: say when.",
+                1 if days == 1 else max(2, int(days)),
+            )
+            % {"environment": environment, "days": number_format(f"{days:g}")},
             code="far",
         )
 

@@ -234,7 +234,7 @@ def test_an_owner_who_has_as_many_keys_as_there_may_be_gets_no_other(browser, us
 
     assert errors(response) == {
         "__all__": [
-            "There are 1 API keys of this owner, as many as there may be: revoke one.",
+            "There is 1 API key of this owner, as many as there may be: revoke it.",
         ]
     }
     assert 'value="Typed"' in response.content.decode()

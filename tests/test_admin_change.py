@@ -313,7 +313,7 @@ def test_the_page_says_what_the_key_was_used_for(admin_client, key):
 
     page = admin_client.get(url(key)).content.decode()
 
-    assert "4 requests: 1 errors, 0 refused, 1 limited" in page
+    assert "Requests: 4; with errors: 1, refused: 0, limited: 1" in page
     assert "GET customers/ · 3<br>POST a/&lt;b&gt;/ · 1" in page
 
 

@@ -14,6 +14,7 @@ from django.urls import reverse
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import mark_safe
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import pgettext_lazy
 
 from django_apikeys.admin.filters import (
     ActorKindFilter,
@@ -72,7 +73,7 @@ class APIKeyEventAdmin(LargeTableAdmin):
     def when(self, event: APIKeyEvent) -> str | _StrPromise:
         return moment_as_text(event.at)
 
-    @admin.display(description=_("key"))
+    @admin.display(description=pgettext_lazy("API key", "key"))
     def key(self, event: APIKeyEvent) -> str:
         name = event.key_name or str(event.key_id or "")
         if event.key_id is None or not self.admin_site.is_registered(APIKey):

@@ -17,6 +17,7 @@ from django.core.exceptions import (
 from django.db.models import Exists, OuterRef, Q
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import pgettext_lazy
 
 from django_apikeys.actors import Kind
 from django_apikeys.conf import conf
@@ -35,10 +36,10 @@ if TYPE_CHECKING:
     from django_apikeys.models import APIKeyQuerySet, Status
 
 STATUS_NAMES: Mapping[Status, _StrPromise] = {
-    "active": _("active"),
-    "disabled": _("disabled"),
-    "expired": _("expired"),
-    "revoked": _("revoked"),
+    "active": pgettext_lazy("status of a key", "active"),
+    "disabled": pgettext_lazy("status of a key", "disabled"),
+    "expired": pgettext_lazy("status of a key", "expired"),
+    "revoked": pgettext_lazy("status of a key", "revoked"),
 }
 
 
@@ -87,7 +88,7 @@ class EnvironmentFilter(ChoiceFilter):
 class ExpiringFilter(ChoiceFilter):
     """Active keys that end soon."""
 
-    title = _("end")
+    title = pgettext_lazy("filter of keys", "end")
     parameter_name = "expiring"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Iterable[tuple[str, Any]]:
@@ -106,7 +107,7 @@ class ExpiringFilter(ChoiceFilter):
 class UseFilter(ChoiceFilter):
     """Keys that nobody seems to need; one that is younger than the span is not among them."""
 
-    title = _("use")
+    title = pgettext_lazy("filter of keys", "use")
     parameter_name = "unused"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Iterable[tuple[str, Any]]:
@@ -261,7 +262,7 @@ class CreatorFilter(TypedFilter):
 class EventKeyFilter(TypedFilter):
     """Events of one key, deleted or not."""
 
-    title = _("key")
+    title = pgettext_lazy("API key", "key")
     parameter_name = "key_id__exact"
     column = "key_id"
     help_text = _("The id of a key.")

@@ -14,6 +14,7 @@ from django.utils.formats import date_format
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import mark_safe
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import pgettext_lazy
 
 from django_apikeys import reports, services, validation
 from django_apikeys.actors import Actor
@@ -105,7 +106,7 @@ class APIKeyAdmin(RotatingAdmin):
     def named(self, key: APIKey) -> str:
         return str(key)
 
-    @admin.display(description=_("key"))
+    @admin.display(description=pgettext_lazy("API key", "key"))
     def masked(self, key: APIKey) -> str:
         return key.masked
 
@@ -152,7 +153,8 @@ class APIKeyAdmin(RotatingAdmin):
     @admin.display(description=_("last 30 days"))
     def last_30_days(self, key: APIKey) -> Any:
         text = _(
-            "%(requests)d requests: %(errors)d errors, %(refused)d refused, %(limited)d limited"
+            "Requests: %(requests)d; with errors: %(errors)d, refused: %(refused)d, "
+            "limited: %(limited)d"
         )
         return text % _usage(key)["totals"]
 

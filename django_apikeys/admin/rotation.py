@@ -12,7 +12,7 @@ from django.shortcuts import redirect
 from django.template.response import TemplateResponse
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
-from django.utils.translation import ngettext, ngettext_lazy
+from django.utils.translation import ngettext, ngettext_lazy, pgettext
 
 from django_apikeys import services
 from django_apikeys.actors import Actor
@@ -35,7 +35,7 @@ def previous_as_text(key: APIKey) -> str | _StrPromise:
     """Return the masked previous secret of *key*: until when it works, and who still sends it."""
     secret = key.previous_secret_at(timezone.now())
     if secret is None:
-        return _("none")
+        return pgettext("a secret", "none")
     end = ends_at(secret.retires_at, key.expires_at)
     facts = {"secret": secret.masked, "ends": moment_as_text(end)}
     if secret.retires_at is None:
@@ -49,7 +49,7 @@ def current_as_text(key: APIKey) -> str | _StrPromise:
     """Return the masked current secret of *key*, and what it was used for."""
     secret = key.current_secret
     if secret is None:
-        return _("none")
+        return pgettext("a secret", "none")
     totals = _totals(secret)
     if totals is None:
         return f"{secret.masked} · {_('not used yet')}"

@@ -7,8 +7,13 @@ import re
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from django.utils.text import format_lazy
+from django.utils.translation import gettext_lazy as _
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from django.utils.functional import _StrPromise
 
     Address = ipaddress.IPv4Address | ipaddress.IPv6Address
     Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -97,17 +102,19 @@ def _parse_network(text: str) -> Network:
     return network
 
 
-def _network_advice(text: str) -> str:
+def _network_advice(text: str) -> _StrPromise:
     try:
         meant = ipaddress.ip_network(text, strict=False)
     except ValueError:
         return _not_a_network(text)
-    return f"“{text[:50]}” has host bits set; the network is {meant}."
+    return format_lazy(
+        _("“{text}” has host bits set; the network is {network}."), text=text[:50], network=meant
+    )
 
 
-def _not_a_network(text: str) -> str:
+def _not_a_network(text: str) -> _StrPromise:
     shown = text[:50].encode(errors="backslashreplace").decode()
-    return f"“{shown}” is not an IP address or network."
+    return format_lazy(_("“{text}” is not an IP address or network."), text=shown)
 
 
 def _stored_network(value: object) -> Network | None:

@@ -6,6 +6,8 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache
 
+from django.utils.translation import gettext_lazy as _
+
 _RATE = re.compile(r"([1-9][0-9]{0,8})/([smhd])")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
@@ -38,7 +40,10 @@ def parse_rate(text: str) -> Rate:
     match = _RATE.fullmatch(text)
     if match is None:
         raise ValueError(
-            "A rate is a number from 1 to 999999999, a slash and s, m, h or d: for instance 300/m."
+            _(
+                "A rate is a number from 1 to 999999999, a slash and s, m, h or d: for instance "
+                "300/m."
+            )
         )
     return Rate(limit=int(match[1]), seconds=_SECONDS[match[2]])
 

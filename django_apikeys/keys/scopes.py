@@ -5,8 +5,12 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from django.utils.translation import gettext_lazy as _
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
+
+    from django.utils.functional import _StrPromise
 
 _WORD = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}"
 _SCOPE = re.compile(rf"{_WORD}:{_WORD}")
@@ -14,11 +18,11 @@ _WILDCARD = re.compile(rf"{_WORD}:\*|\*")
 
 # What a key may do to keys. No wildcard reaches them: "*" on a reporting key must
 # not let it make keys of its own.
-RESERVED: dict[str, str] = {
-    "apikeys:read": "Read API keys, their usage and their events",
-    "apikeys:write": "Create and change API keys within the limits of this one",
-    "self:rotate": "Rotate the secret of this key",
-    "self:revoke": "Revoke this key",
+RESERVED: Mapping[str, _StrPromise] = {
+    "apikeys:read": _("Read API keys, their usage and their events"),
+    "apikeys:write": _("Create and change API keys within the limits of this one"),
+    "self:rotate": _("Rotate the secret of this key"),
+    "self:revoke": _("Revoke this key"),
 }
 _RESERVED_RESOURCES = frozenset(scope.partition(":")[0] for scope in RESERVED)
 

@@ -251,18 +251,41 @@ class Migration(migrations.Migration):
             fields=[
                 ("id", models.BigAutoField(primary_key=True, serialize=False)),
                 ("at", models.DateTimeField(default=django.utils.timezone.now)),
-                ("type", models.CharField(max_length=32)),
+                ("type", models.CharField(max_length=32, verbose_name="type")),
                 ("key_id", models.UUIDField(null=True)),
-                ("key_name", models.CharField(blank=True, max_length=100)),
-                ("key_masked", models.CharField(blank=True, max_length=100)),
-                ("owner_id", django_apikeys.models.ExactCharField(blank=True, max_length=255)),
-                ("owner_name", models.CharField(blank=True, max_length=255)),
-                ("actor_kind", models.CharField(max_length=8)),
-                ("actor_id", models.CharField(blank=True, max_length=255)),
-                ("actor_name", models.CharField(blank=True, max_length=255)),
-                ("address", models.CharField(blank=True, max_length=45)),
-                ("user_agent", models.CharField(blank=True, max_length=255)),
-                ("reason", models.CharField(blank=True, max_length=500)),
+                (
+                    "key_name",
+                    models.CharField(blank=True, max_length=100, verbose_name="key name"),
+                ),
+                (
+                    "key_masked",
+                    models.CharField(blank=True, max_length=100, verbose_name="key masked"),
+                ),
+                (
+                    "owner_id",
+                    django_apikeys.models.ExactCharField(
+                        blank=True, max_length=255, verbose_name="owner id"
+                    ),
+                ),
+                (
+                    "owner_name",
+                    models.CharField(blank=True, max_length=255, verbose_name="owner name"),
+                ),
+                ("actor_kind", models.CharField(max_length=8, verbose_name="actor kind")),
+                (
+                    "actor_id",
+                    models.CharField(blank=True, max_length=255, verbose_name="actor id"),
+                ),
+                (
+                    "actor_name",
+                    models.CharField(blank=True, max_length=255, verbose_name="actor name"),
+                ),
+                ("address", models.CharField(blank=True, max_length=45, verbose_name="address")),
+                (
+                    "user_agent",
+                    models.CharField(blank=True, max_length=255, verbose_name="user agent"),
+                ),
+                ("reason", models.CharField(blank=True, max_length=500, verbose_name="reason")),
                 ("changes", models.JSONField(default=dict)),
             ],
             options={

@@ -16,6 +16,7 @@ from django_apikeys.services.bulk import RevokedKeys, keys_to_revoke, revoke_key
 from django_apikeys.services.changes import IssuedSecret
 from django_apikeys.services.keys import (
     CHANGEABLE,
+    ROW_DELETED,
     UNSAID,
     create_key,
     delete_key,
@@ -33,6 +34,7 @@ from django_apikeys.services.retrieval import (
 )
 from django_apikeys.services.secrets import (
     REUSE_TOLD_EVERY,
+    SECRET_REUSED,
     mark_first_use,
     note_reuse,
     rehash_secret,
@@ -43,6 +45,8 @@ from django_apikeys.services.secrets import (
 __all__ = [
     "CHANGEABLE",
     "REUSE_TOLD_EVERY",
+    "ROW_DELETED",
+    "SECRET_REUSED",
     "UNSAID",
     "IssuedSecret",
     "Reencrypted",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from django.db import IntegrityError, router
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import ngettext
 
 from django_apikeys import signals, validation
 from django_apikeys.actors import Actor
@@ -53,6 +54,8 @@ CHANGEABLE = (
     "metadata",
 )
 
+# The reason of an Event, whatever the language of the request that led to it.
+ROW_DELETED = "Its row was deleted."
 # What is said of an expiry by whoever says nothing; None is never.
 UNSAID: Any = object()
 
@@ -249,7 +252,7 @@ def note_deleted_row(*, instance: APIKey, **kwargs: Any) -> None:
     A receiver of ``pre_delete``: then its owner is still there to be named.
     """
     if instance.deleted_at is None:
-        reason = str(_("Its row was deleted."))
+        reason = ROW_DELETED
         record("deleted", instance, Actor.of(None), reason=reason)
         announce(signals.key_deleted, key=instance, actor=Actor.of(None), reason=reason)
 
@@ -322,7 +325,11 @@ def _require_at_most(most: int, owner: Any) -> None:
     keys = APIKey.objects.using(router.db_for_write(APIKey))
     if keys.filter(owner=owner, revoked_at=None).count() > most:
         raise Conflict(
-            _("There are %(most)d API keys of this owner, as many as there may be: revoke one.")
+            ngettext(
+                "There is %(most)d API key of this owner, as many as there may be: revoke it.",
+                "There are %(most)d API keys of this owner, as many as there may be: revoke one.",
+                most,
+            )
             % {"most": most}
         )
 

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 # A retired secret that comes back leaves one Event in so long.
 REUSE_TOLD_EVERY = timedelta(hours=1)
+# Why a key is revoked then, whatever the language of who sent it.
+SECRET_REUSED = "A retired secret was used."  # noqa: S105 - a reason, not a secret
 
 
 def rotate_key(
@@ -202,7 +204,7 @@ def note_reuse(secret_id: int, now: datetime, *, address: str = "", user_agent: 
         record("retired_secret_used", key, who, changes=changes)
         announce(signals.retired_secret_used, key=key, public_id=secret.public_id, address=address)
         if conf.REVOKE_ON_REUSE:
-            revoke_row(key, who, str(_("A retired secret was used.")))
+            revoke_row(key, who, SECRET_REUSED)
             forget_texts([key])
 
 

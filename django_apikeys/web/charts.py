@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from django.utils import timezone
 from django.utils.formats import date_format
 from django.utils.translation import gettext_lazy as _
-from django.utils.translation import ngettext
+from django.utils.translation import ngettext, pgettext_lazy
 
 from django_apikeys.web.words import number
 
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
 # By outcome, from the bottom of a bar to its top.
 OUTCOMES: Mapping[str, _StrPromise] = {
-    "good": _("Succeeded"),
-    "failed": _("Failed"),
-    "refused": _("Refused"),
-    "limited": _("Limited"),
+    "good": pgettext_lazy("requests", "Succeeded"),
+    "failed": pgettext_lazy("requests", "Failed"),
+    "refused": pgettext_lazy("requests", "Refused"),
+    "limited": pgettext_lazy("requests", "Limited"),
 }
 _SMALL, _LARGE = (4, 28), (20, 200)  # the width of a day or an hour, and the height of all
 _GAP = 4  # a bar leaves a quarter of its width

@@ -10,6 +10,7 @@ from django.core.exceptions import ValidationError
 from django.db.models import F, TextField
 from django.db.models.functions import Cast
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import pgettext_lazy
 
 from django_apikeys.authority import with_key
 from django_apikeys.conf import conf
@@ -44,6 +45,13 @@ _ORDERS = {
     "-expires": _("Expires last"),
 }
 DEFAULT_ORDER = "-created"
+# Each by itself: in many languages it has the gender of what it is said of.
+_ALL = {
+    "status": pgettext_lazy("keys of every status", "All"),
+    "environment": pgettext_lazy("keys of every environment", "All"),
+    "scope": pgettext_lazy("keys of every scope", "All"),
+    "owner": pgettext_lazy("keys of every owner", "All"),
+}
 
 
 _PASTED = re.compile(r"[a-z0-9]+_[a-z0-9]+_([0-9A-Za-z]{12})_[0-9A-Za-z]+")
@@ -83,7 +91,7 @@ class FilterForm(forms.Form):
         self._offer("environment", [(name, name) for name in conf.ENVIRONMENTS])
         self._offer("scope", [(scope, scope) for scope in [*conf.SCOPES, "*"]])
         if owners.are_several:
-            self.fields["owner"].widget = owners.widget(before=[("", _("All"))])
+            self.fields["owner"].widget = owners.widget(before=[("", _ALL["owner"])])
         else:
             del self.fields["owner"]
 
@@ -155,4 +163,4 @@ class FilterForm(forms.Form):
         return column.asc(nulls_first=first, nulls_last=last)
 
     def _offer(self, name: str, choices: list[tuple[str, Any]]) -> None:
-        self.fields[name].choices = [("", _("All")), *choices]  # type: ignore[attr-defined]  # a ChoiceField
+        self.fields[name].choices = [("", _ALL[name]), *choices]  # type: ignore[attr-defined]  # a ChoiceField

@@ -10,7 +10,7 @@ from django import forms
 from django.core.exceptions import ValidationError
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
-from django.utils.translation import ngettext_lazy
+from django.utils.translation import ngettext
 
 from django_apikeys import validation
 from django_apikeys.conf import conf
@@ -101,17 +101,19 @@ class _PageForm:
         field.widget.attrs.pop("class", None)
 
 
+def _in_days(days: int) -> str:
+    return ngettext("in %(days)d day", "in %(days)d days", days) % {"days": days}
+
+
 class CreateForm(_PageForm, NewKeyForm):
     """What a new key is to be: what the model has, but for what has no place on a page."""
 
     owner = forms.CharField(label=_("Owner"), required=False, max_length=255)
     expires = forms.ChoiceField(
         label=_("Expires"),
-        choices=[
-            *(
-                (str(days), ngettext_lazy("in %d day", "in %d days", days) % days)
-                for days in PRESETS[:-1]
-            ),
+        # Asked of each form: the days are counted in the language of the request.
+        choices=lambda: [
+            *((str(days), _in_days(days)) for days in PRESETS[:-1]),
             (str(PRESETS[-1]), _("in 1 year")),
             ("date", _("on a date")),
             ("never", _("never")),

@@ -146,6 +146,10 @@ class ShownKey:
         return str(self.key.revoked_by.get_username()) if self.key.revoked_by else ""
 
     @property
+    def revoked_reason(self) -> str:
+        return words.reason(self.key.revoked_reason)
+
+    @property
     def secret_made(self) -> Moment | None:
         current = self.key.current_secret
         return words.moment(current.created_at if current else None, self.now)

@@ -11,10 +11,10 @@ from django.utils.formats import date_format, number_format
 from django.utils.timesince import timesince, timeuntil
 from django.utils.timezone import localtime
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext_lazy, npgettext_lazy, pgettext, pgettext_lazy
 
 from django_apikeys.models import APIKey
-from django_apikeys.services import CHANGEABLE
+from django_apikeys.services import CHANGEABLE, ROW_DELETED, SECRET_REUSED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from django_apikeys.models import APIKeyEvent, Status
 
 STATUS_NAMES: Mapping[Status, _StrPromise] = {
-    "active": gettext_lazy("Active"),
-    "disabled": gettext_lazy("Disabled"),
-    "expired": gettext_lazy("Expired"),
-    "revoked": gettext_lazy("Revoked"),
+    "active": pgettext_lazy("status of a key", "Active"),
+    "disabled": pgettext_lazy("status of a key", "Disabled"),
+    "expired": pgettext_lazy("status of a key", "Expired"),
+    "revoked": pgettext_lazy("status of a key", "Revoked"),
 }
 _SENTENCES: Mapping[str, _StrPromise] = {
     "created": gettext_lazy("%(actor)s created this key"),
@@ -41,6 +41,20 @@ _SENTENCES: Mapping[str, _StrPromise] = {
     "deleted": gettext_lazy("%(actor)s deleted this key"),
     "revealed": gettext_lazy("%(actor)s looked at the secret again"),
     "retired_secret_used": gettext_lazy("A secret that has ended was used"),
+}
+# Django's own stand by themselves; behind “in” and before “ago” other languages inflect them.
+_SPANS: dict[str, Any] = {
+    "year": npgettext_lazy("span of “in” or “ago”", "%(num)d year", "%(num)d years", "num"),
+    "month": npgettext_lazy("span of “in” or “ago”", "%(num)d month", "%(num)d months", "num"),
+    "week": npgettext_lazy("span of “in” or “ago”", "%(num)d week", "%(num)d weeks", "num"),
+    "day": npgettext_lazy("span of “in” or “ago”", "%(num)d day", "%(num)d days", "num"),
+    "hour": npgettext_lazy("span of “in” or “ago”", "%(num)d hour", "%(num)d hours", "num"),
+    "minute": npgettext_lazy("span of “in” or “ago”", "%(num)d minute", "%(num)d minutes", "num"),
+}
+# What this app itself gives as a reason is stored in English, and shown in the reader's language.
+_REASONS: Mapping[str, _StrPromise] = {
+    ROW_DELETED: gettext_lazy("Its row was deleted."),
+    SECRET_REUSED: gettext_lazy("A retired secret was used."),
 }
 
 
@@ -74,13 +88,20 @@ class Moment:
         if abs(self.at - self.now) < timedelta(minutes=1):
             return _("just now") if self.at <= self.now else _("in a moment")
         if self.at > self.now:
-            return _("in %(time)s") % {"time": timeuntil(self.at, self.now, depth=1)}
-        return _("%(time)s ago") % {"time": timesince(self.at, self.now, depth=1)}
+            return _("in %(time)s") % {"time": timeuntil(self.at, self.now, _SPANS, depth=1)}
+        return _("%(time)s ago") % {
+            "time": timesince(self.at, self.now, time_strings=_SPANS, depth=1)
+        }
 
 
 def moment(at: datetime | None, now: datetime) -> Moment | None:
     """Return *at* as the pages show it; None stays None."""
     return None if at is None else Moment(at, now)
+
+
+def reason(text: str) -> str:
+    """Return why something was done: as it was typed, or in the words of the reader."""
+    return str(_REASONS.get(text, text))
 
 
 def number(value: int) -> str:
@@ -122,7 +143,7 @@ def tell(event: APIKeyEvent, now: datetime) -> Told:
         details=[*_details(event)],
         at=Moment(event.at, now),
         address=event.address,
-        reason=event.reason,
+        reason=reason(event.reason),
     )
 
 
@@ -152,9 +173,10 @@ def _details(event: APIKeyEvent) -> Iterator[str]:
     for name in sorted(event.changes, key=_place):
         before, after = event.changes[name]
         if isinstance(before, list) and isinstance(after, list):
-            yield f"{_field_name(name)}: {_compared(before, after)}"
+            changes = _compared(before, after)
         else:
-            yield f"{_field_name(name)}: {_value(name, before)} → {_value(name, after)}"
+            changes = f"{_value(name, before)} → {_value(name, after)}"
+        yield _("%(field)s: %(changes)s") % {"field": _field_name(name), "changes": changes}
 
 
 def _place(name: str) -> int:
@@ -182,7 +204,7 @@ def _value(name: str, value: Any) -> str:
     if isinstance(value, bool):
         return _("yes") if value else _("no")
     if value in (None, "", [], {}):
-        return _("never") if name == "expires_at" else _("none")
+        return _("never") if name == "expires_at" else pgettext("a value that is empty", "none")
     if name == "expires_at":
         return _day_of(str(value))
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

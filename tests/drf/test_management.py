@@ -1712,7 +1712,7 @@ def test_key_too_many_is_a_conflict(issued, as_user, settings):
 
     assert refused.status_code == 409
     assert refused.json() == {
-        "detail": "There are 1 API keys of this owner, as many as there may be: revoke one.",
+        "detail": "There is 1 API key of this owner, as many as there may be: revoke it.",
         "code": "conflict",
     }
     assert made.status_code == 201

@@ -243,7 +243,7 @@ def test_as_many_keys_as_there_may_be_is_said(browser, issue, settings):
 
     answer = submit(browser, NEW, name="another")
 
-    assert "There are 1 API keys of this owner, as many as there may be" in text_of(answer)
+    assert "There is 1 API key of this owner, as many as there may be" in text_of(answer)
     assert form_of(answer)["name"] == "another"
     assert APIKey.objects.count() == 1
 
