@@ -36,6 +36,9 @@ SNIPPETS = [
 ]
 
 
+LOOKS = ("wide-light", "wide-dark", "narrow-light", "narrow-dark")
+
+
 def read(page):
     return (ROOT / "docs" / page).read_text(encoding="utf-8")
 
@@ -271,6 +274,15 @@ def test_each_kind_of_notice_is_documented():
     table = read("notices.md")
 
     assert [kind for kind in KINDS if f"`{kind}`" not in table] == []
+
+
+def test_each_picture_stands_in_the_docs_light_and_dark_wide_and_narrow():
+    shown = re.findall(r"\(images/([^)]+)\)", read("screenshots.md"))
+
+    names = {re.sub(r"-(wide|narrow)-(light|dark)\.webp$", "", picture) for picture in shown}
+    each = {f"{name}-{look}.webp" for name in names for look in LOOKS}
+    assert len(names) > 15
+    assert set(shown) == each == {path.name for path in (ROOT / "docs" / "images").iterdir()}
 
 
 def test_the_keys_that_a_leaked_one_rotated_are_found(issue, client):
