@@ -1,4 +1,4 @@
-"""The headers that keep one key's answer from every other caller."""
+"""The headers that keep one key's answer, or its secret, from everybody else."""
 
 from __future__ import annotations
 
@@ -24,6 +24,15 @@ def patch_guarded(response: HttpResponseBase, *, to_a_key: bool, refused: bool) 
         response["Cache-Control"] = "no-store"
     elif to_a_key and "no-store" not in response.get("Cache-Control", "").lower():
         patch_cache_control(response, private=True)
+
+
+def patch_secret(response: HttpResponseBase) -> None:
+    """Keep a page that shows a secret out of caches and frames, and its address to this site."""
+    response["Cache-Control"] = "no-store"
+    # Nothing to other sites. With no-referrer a browser says "Origin: null" even to this one,
+    # and Django refuses each form of the page: that of a log-out in its header, say.
+    response["Referrer-Policy"] = "same-origin"
+    response["X-Frame-Options"] = "DENY"
 
 
 def never_store(request: HttpRequest) -> None:

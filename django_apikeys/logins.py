@@ -15,14 +15,13 @@ from django.utils.translation import gettext_lazy as _
 from django_apikeys import logs
 from django_apikeys.conf import conf
 from django_apikeys.exceptions import PasswordRequired, PasswordUnavailable, TooManyPasswords
+from django_apikeys.keys.masking import MaskedText, Secret
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from django.contrib.sessions.backends.base import SessionBase
     from django.http import HttpRequest
-
-    from django_apikeys.keys.masking import Secret
 
 # Wrong passwords of one user in so many seconds; the windows are fixed, as those of rates.
 MOST_WRONG = 5
@@ -36,6 +35,13 @@ def note_login(*, request: HttpRequest | None, user: Any, **kwargs: Any) -> None
     with suppress(ImproperlyConfigured):
         if request is not None and conf.RETRIEVABLE:
             _stamp(request, user, timezone.now())
+
+
+def typed_password(request: HttpRequest) -> Secret | None:
+    """Return the ``password`` of the form that was sent; None where there is none."""
+    if not request.POST.get("password"):
+        return None
+    return Secret(MaskedText(request.POST["password"]))
 
 
 def require_fresh(

@@ -174,7 +174,22 @@ def test_the_page_with_the_secret_is_not_stored(browser, user):
     response = browser.post(ADD, filled_in(user))
 
     assert "no-store" in response["Cache-Control"]
-    assert response["Referrer-Policy"] == "no-referrer"
+    assert response["Referrer-Policy"] == "same-origin"
+    assert response["X-Frame-Options"] == "DENY"
+
+
+def test_the_page_with_the_secret_says_to_script_what_it_copies_and_empties(browser, user):
+    page = browser.post(ADD, filled_in(user)).content.decode()
+
+    emptied = re.search(
+        r'<section[^>]* data-apikeys-secret="([^"]+)">(.*?)</section>', page, re.DOTALL
+    )
+    key = APIKey.objects.get()
+    assert '<script type="module" src="/static/django_apikeys/web.js">' in page
+    assert emptied[1] == f"{LIST}{key.pk}/change/"
+    assert len(SECRET.findall(emptied[2])) == len(SECRET.findall(page)) == 1
+    assert re.search(r'<button [^>]*data-apikeys-copy="secret" hidden>', page)
+    assert 'role="status" data-apikeys-status' in page
 
 
 def test_the_secret_stands_on_that_one_page(browser, user):

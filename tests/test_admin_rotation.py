@@ -286,7 +286,8 @@ def test_the_page_with_the_secret_is_not_stored(key, admin_client):
     response = admin_client.post(url(key), asked(key))
 
     assert "no-store" in response["Cache-Control"]
-    assert response["Referrer-Policy"] == "no-referrer"
+    assert response["Referrer-Policy"] == "same-origin"
+    assert response["X-Frame-Options"] == "DENY"
 
 
 def test_the_secret_stands_on_that_one_page(key, admin_client):

@@ -29,7 +29,8 @@ from django_apikeys.admin.filters import (
     StatusFilter,
     UseFilter,
 )
-from django_apikeys.admin.rotation import RotatingAdmin, previous_as_text
+from django_apikeys.admin.revealing import RevealingAdmin
+from django_apikeys.admin.rotation import previous_as_text
 from django_apikeys.admin.tables import moment_as_text
 from django_apikeys.conf import conf
 from django_apikeys.exceptions import ChangeRefused, Conflict
@@ -50,7 +51,7 @@ MOST_ROUTES = 20
 
 
 @admin.register(APIKey)
-class APIKeyAdmin(RotatingAdmin):
+class APIKeyAdmin(RevealingAdmin):
     """Every change is made by ``services``; the admin itself writes no row of a key."""
 
     form = NewKeyForm
@@ -234,6 +235,7 @@ class APIKeyAdmin(RotatingAdmin):
             "revoke": self.revoke_view,
             "rotate": self.rotate_view,
             "retire": self.retire_view,
+            "reveal": self.reveal_view,
         }
         own = [
             path(
@@ -274,6 +276,7 @@ class APIKeyAdmin(RotatingAdmin):
         key = context.get("original")
         if key is not None:
             context["may_rotate"] = self.may_rotate(request, key)
+            context["may_reveal"] = self.may_reveal(request, key)
             context["may_retire"] = self.may_retire(request, key)
         else:
             # The page with the secret comes next, whatever was to come after.

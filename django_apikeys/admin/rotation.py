@@ -18,6 +18,7 @@ from django_apikeys import services
 from django_apikeys.actors import Actor
 from django_apikeys.admin.confirmed import Answers, ConfirmedAdmin, Operation, authority_in_admin
 from django_apikeys.admin.tables import moment_as_text
+from django_apikeys.caching import patch_secret
 from django_apikeys.exceptions import ChangeRefused, Conflict
 from django_apikeys.forms import RotationForm
 from django_apikeys.keys.restrictions import ends_at
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from django.utils.functional import _StrPromise
 
     from django_apikeys.models import APIKeySecret, APIKeySecretTotals
+    from django_apikeys.policy import Action
 
 
 def previous_as_text(key: APIKey) -> str | _StrPromise:
@@ -124,7 +126,7 @@ class RotatingAdmin(ConfirmedAdmin):
     def may_rotate(self, request: HttpRequest, key: APIKey) -> bool:
         """Tell whether the user may give *key* a new secret, as it is now."""
         active = key.status_at(timezone.now()) == "active"
-        return active and self.has_change_permission(request, key) and _lets_in(request, key)
+        return active and self.lets_in(request, "rotate", key)
 
     def may_retire(self, request: HttpRequest, key: APIKey) -> bool:
         """Tell whether *key* has a previous secret that the user may end."""
@@ -132,14 +134,9 @@ class RotatingAdmin(ConfirmedAdmin):
 
     def rotate_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Ask how, and answer with the new secret, once."""
-        if not self.has_change_permission(request):
-            raise PermissionDenied
-        key: APIKey | None = self.get_object(request, str(object_id))
+        key = self.key_for(request, "rotate", object_id)
         if key is None:
-            self._say_none(request)
             return redirect(self.list_url())
-        if not _lets_in(request, key):
-            raise PermissionDenied
         if request.method != "POST":
             return self._ask(request, key, RotationForm(key=key))
         form = RotationForm(request.POST, key=key)
@@ -155,6 +152,24 @@ class RotatingAdmin(ConfirmedAdmin):
         allowed = self.has_change_permission(request)
         return self._confirm_one(request, RETIRE, str(object_id), allowed=allowed)
 
+    def key_for(self, request: HttpRequest, action: Action, object_id: str) -> APIKey | None:
+        """Return the key of a page on which the user does *action*; None: there is no such key.
+
+        Raises PermissionDenied, for want of the permission to change keys or of the policy's.
+        """
+        if not self.has_change_permission(request):
+            raise PermissionDenied
+        key: APIKey | None = self.get_object(request, str(object_id))
+        if key is None:
+            self._say_none(request)
+        elif not _lets_in(request, action, key):
+            raise PermissionDenied
+        return key
+
+    def lets_in(self, request: HttpRequest, action: Action, key: APIKey) -> bool:
+        """Tell whether the user may change *key*, and by the policy do *action* with it."""
+        return self.has_change_permission(request, key) and _lets_in(request, action, key)
+
     def answer_with_secret(
         self, request: HttpRequest, issued: services.IssuedSecret, title: str | _StrPromise
     ) -> HttpResponse:
@@ -168,15 +183,16 @@ class RotatingAdmin(ConfirmedAdmin):
             {
                 **self.admin_site.each_context(request),
                 "title": title,
+                "media": self.media,
                 "opts": self.opts,
                 "key": issued.key,
                 "secret": issued.secret,
                 "is_kept": is_kept(issued.key),
                 "previous": previous_as_text(issued.key) if _previous_id(issued.key) else "",
+                "back": self._url("change", issued.key.pk),
             },
         )
-        response["Cache-Control"] = "no-store"
-        response["Referrer-Policy"] = "no-referrer"
+        patch_secret(response)
         return response
 
     def _rotate(self, request: HttpRequest, key: APIKey, form: RotationForm) -> HttpResponse:
@@ -220,11 +236,11 @@ class RotatingAdmin(ConfirmedAdmin):
         )
 
 
-def _lets_in(request: HttpRequest, key: APIKey) -> bool:
+def _lets_in(request: HttpRequest, action: Action, key: APIKey) -> bool:
     authority = authority_in_admin(request)
     try:
         if authority is not None:
-            authority.check("rotate", key, key)
+            authority.check(action, key, key)
     except ChangeRefused:
         return False
     return True

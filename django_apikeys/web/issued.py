@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from django.utils import timezone
 
+from django_apikeys.caching import patch_secret
 from django_apikeys.conf import conf
 from django_apikeys.web.samples import samples
 from django_apikeys.web.shown import ShownKey
@@ -26,8 +27,5 @@ def issued_page(page: Page, issued: IssuedSecret, **context: Any) -> TemplateRes
     calls = samples(page.request)
     context |= {"issued": issued, "key": key, "samples": calls, "is_kept": conf.RETRIEVABLE}
     response = page.page("issued", **context)
-    response["Cache-Control"] = "no-store"
-    # Nothing to other sites. With no-referrer a browser says "Origin: null" even to this one,
-    # and Django refuses each form of the page: that of a log-out in its header, say.
-    response["Referrer-Policy"] = "same-origin"
+    patch_secret(response)
     return response

@@ -15,7 +15,6 @@ from django.views.decorators.debug import sensitive_post_parameters
 
 from django_apikeys import logins, reports, services
 from django_apikeys.exceptions import ChangeRefused, Conflict, PasswordRequired
-from django_apikeys.keys.masking import MaskedText, Secret
 from django_apikeys.models import APIKey
 from django_apikeys.web import words
 from django_apikeys.web.abilities import Abilities
@@ -217,17 +216,11 @@ class RevealPage(KeyPage):
         # Before a password is looked at, which would be asked for in vain.
         services.require_revealable(self.key)
         try:
-            logins.require_fresh(request, _password(request))
+            logins.require_fresh(request, logins.typed_password(request))
         except PasswordRequired as error:
             return self.page("reveal", asks_password=True, problem=str(error))
         issued = services.reveal_secret(key=self.key, **self.caller)
         return issued_page(self, issued, revealed=True)
-
-
-def _password(request: HttpRequest) -> Secret | None:
-    if not request.POST.get("password"):
-        return None
-    return Secret(MaskedText(request.POST["password"]))
 
 
 def uses_of_a_day(key: APIKey, now: datetime) -> int:
