@@ -21,7 +21,6 @@ from django_apikeys.policy import UserPolicy
 from tests.conftest import bearer
 from tests.factories import APIKeyFactory, APIKeySecretFactory, UserFactory
 from tests.test_admin import LIST, errors, signed_in
-from tests.traffic import used
 
 BEYOND = "This is more than you may give to an API key: scopes (jobs:write)."
 
@@ -302,19 +301,6 @@ def test_a_key_whose_scopes_cannot_be_read_is_shown_and_changed(admin_client, ke
 
     assert response.status_code == 302
     assert changes() == [{"name": ["Reporting", "b"]}]
-
-
-def test_the_page_says_what_the_key_was_used_for(admin_client, key):
-    """Counters of the last 30 days, and the routes, which are text of the project's own."""
-    now = timezone.now()
-    used(key, now, times=3)
-    used(key, now, route="a/<b>/", method="POST", outcome="limited")
-    used(key, now - timedelta(days=60), times=5)
-
-    page = admin_client.get(url(key)).content.decode()
-
-    assert "Requests: 4; with errors: 1, refused: 0, limited: 1" in page
-    assert "GET customers/ · 3<br>POST a/&lt;b&gt;/ · 1" in page
 
 
 # Who may.

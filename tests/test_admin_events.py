@@ -1,5 +1,7 @@
 """The audit trail in the admin: read-only, and of any length."""
 
+import re
+
 import pytest
 from django.contrib.admin import site
 from django.db import connection
@@ -41,14 +43,13 @@ def test_the_list_tells_who_did_what_to_which_key(admin_client, issued):
 
     cells = {
         "type": "created",
-        "key_name": "a key",
-        "key_masked": issued.key.masked,
+        "named": f"a key {issued.key.masked}",
         "owner_name": "ann",
-        "actor_kind": "user",
-        "actor_name": "ann",
+        "actor": "ann user",
     }
     for name, text in cells.items():
-        assert f'<td class="field-{name}">{text}</td>' in page
+        cell = re.search(f'<td class="field-{name}">(.*?)</td>', page)[1]
+        assert re.sub("<[^>]+>", "", cell) == text
 
 
 FILTERS = {

@@ -22,7 +22,7 @@ from django_apikeys.admin.filters import (
     EventTypeFilter,
     TimeFilter,
 )
-from django_apikeys.admin.tables import LargeTableAdmin, moment_as_text
+from django_apikeys.admin.tables import LargeTableAdmin, lines_of, moment_as_text
 from django_apikeys.models import APIKey, APIKeyEvent, APIKeySecret
 
 if TYPE_CHECKING:
@@ -38,11 +38,9 @@ class APIKeyEventAdmin(LargeTableAdmin):
     list_display = (
         "when",
         "type",
-        "key_name",
-        "key_masked",
+        "named",
         "owner_name",
-        "actor_kind",
-        "actor_name",
+        "actor",
         "address",
     )
     list_filter = (EventTypeFilter, ActorKindFilter, EventKeyFilter, ("at", TimeFilter))
@@ -72,6 +70,14 @@ class APIKeyEventAdmin(LargeTableAdmin):
     @admin.display(description=_("time"))
     def when(self, event: APIKeyEvent) -> str | _StrPromise:
         return moment_as_text(event.at)
+
+    @admin.display(description=pgettext_lazy("API key", "key"))
+    def named(self, event: APIKeyEvent) -> str:
+        return lines_of(event.key_name or event.key_id or "", event.key_masked)
+
+    @admin.display(description=_("actor"))
+    def actor(self, event: APIKeyEvent) -> str:
+        return lines_of(event.actor_name or event.actor_id, event.actor_kind)
 
     @admin.display(description=pgettext_lazy("API key", "key"))
     def key(self, event: APIKeyEvent) -> str:

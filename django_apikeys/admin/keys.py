@@ -5,18 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin, messages
-from django.core.exceptions import ObjectDoesNotExist, PermissionDenied
+from django.core.exceptions import PermissionDenied
 from django.forms import ModelForm
 from django.shortcuts import redirect
 from django.urls import path, reverse
 from django.utils import timezone
 from django.utils.formats import date_format
-from django.utils.html import format_html, format_html_join
-from django.utils.safestring import mark_safe
+from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import pgettext_lazy
 
-from django_apikeys import reports, services, validation
+from django_apikeys import services, validation
 from django_apikeys.actors import Actor
 from django_apikeys.admin.confirmed import authority_in_admin
 from django_apikeys.admin.filters import (
@@ -29,9 +28,9 @@ from django_apikeys.admin.filters import (
     StatusFilter,
     UseFilter,
 )
-from django_apikeys.admin.revealing import RevealingAdmin
 from django_apikeys.admin.rotation import previous_as_text
-from django_apikeys.admin.tables import moment_as_text
+from django_apikeys.admin.tables import lines_of, moment_as_text
+from django_apikeys.admin.used import UsedAdmin, totals_of
 from django_apikeys.conf import conf
 from django_apikeys.exceptions import ChangeRefused, Conflict
 from django_apikeys.forms import ChangedKeyForm, NewKeyForm
@@ -45,22 +44,19 @@ if TYPE_CHECKING:
     from django.urls import URLPattern
     from django.utils.functional import _StrPromise
 
-    from django_apikeys.models import APIKeyQuerySet, APIKeyTotals
-
-MOST_ROUTES = 20
+    from django_apikeys.models import APIKeyQuerySet
 
 
 @admin.register(APIKey)
-class APIKeyAdmin(RevealingAdmin):
+class APIKeyAdmin(UsedAdmin):
     """Every change is made by ``services``; the admin itself writes no row of a key."""
 
     form = NewKeyForm
     raw_id_fields = ("owner",)
     list_display = (
         "named",
-        "masked",
-        "owner",
         "status",
+        "usage",
         "created",
         "expires",
         "last_used",
@@ -82,10 +78,6 @@ class APIKeyAdmin(RevealingAdmin):
     _shown = (
         (None, {"fields": ("masked", "public_id", "status", "owner", "environment")}),
         (_("Settings"), {"fields": ChangedKeyForm.Meta.fields}),
-        (
-            _("Usage"),
-            {"fields": ("usage_count", "last_used_at", "last_used_ip", "last_30_days", "routes")},
-        ),
         (_("Secrets"), {"fields": ("secret_made_at", "first_used_at", "previous")}),
         (
             _("History"),
@@ -101,11 +93,13 @@ class APIKeyAdmin(RevealingAdmin):
                 )
             },
         ),
+        # The last, before the charts.
+        (_("Usage"), {"fields": ("usage_count", "last_used_at", "last_used_ip")}),
     )
 
     @admin.display(description=_("name"))
     def named(self, key: APIKey) -> str:
-        return str(key)
+        return lines_of(key, key.masked, key.owner)
 
     @admin.display(description=pgettext_lazy("API key", "key"))
     def masked(self, key: APIKey) -> str:
@@ -133,40 +127,18 @@ class APIKeyAdmin(RevealingAdmin):
 
     @admin.display(description=_("last used"))
     def last_used(self, key: APIKey) -> str | _StrPromise:
-        totals = _totals(key)
+        totals = totals_of(key)
         return _day(totals.last_used_at if totals else None)
-
-    @admin.display(description=_("requests"))
-    def usage_count(self, key: APIKey) -> int:
-        totals = _totals(key)
-        return totals.requests if totals else 0
 
     @admin.display(description=_("last used at"))
     def last_used_at(self, key: APIKey) -> str | _StrPromise:
-        totals = _totals(key)
+        totals = totals_of(key)
         return moment_as_text(totals.last_used_at if totals else None)
 
     @admin.display(description=_("last used from"))
     def last_used_ip(self, key: APIKey) -> str:
-        totals = _totals(key)
+        totals = totals_of(key)
         return totals.last_used_ip if totals else ""
-
-    @admin.display(description=_("last 30 days"))
-    def last_30_days(self, key: APIKey) -> Any:
-        text = _(
-            "Requests: %(requests)d; with errors: %(errors)d, refused: %(refused)d, "
-            "limited: %(limited)d"
-        )
-        return text % _usage(key)["totals"]
-
-    @admin.display(description=_("of these by route"))
-    def routes(self, key: APIKey) -> str:
-        rows = _usage(key)["by_route"][:MOST_ROUTES]
-        return format_html_join(
-            mark_safe("<br>"),
-            "{} {} · {}",
-            ((row["method"], row["route"], row["requests"]) for row in rows),
-        )
 
     @admin.display(description=_("current secret made at"))
     def secret_made_at(self, key: APIKey) -> str | _StrPromise:
@@ -312,18 +284,3 @@ class APIKeyAdmin(RevealingAdmin):
 
 def _day(moment: datetime | None) -> str | _StrPromise:
     return _("never") if moment is None else date_format(timezone.localtime(moment))
-
-
-def _usage(key: APIKey) -> dict[str, Any]:
-    # Asked once for the page, by two of its fields.
-    if not hasattr(key, "shown_usage"):
-        key.shown_usage = reports.key_usage(key, timezone.now())  # type: ignore[attr-defined]  # our own
-    found: dict[str, Any] = key.shown_usage  # type: ignore[attr-defined]  # set above
-    return found
-
-
-def _totals(key: APIKey) -> APIKeyTotals | None:
-    try:
-        return key.totals
-    except ObjectDoesNotExist:
-        return None

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin
 from django.core.paginator import Paginator
+from django.utils.html import format_html, format_html_join
 from django.utils.timezone import localtime
 from django.utils.translation import gettext_lazy as _
 
@@ -48,6 +49,16 @@ class LargeTableAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # the same
 
     class Media:
         css = {"all": ("django_apikeys/admin.css",)}
+
+
+def lines_of(name: object, *others: object) -> str:
+    """Return a cell with *name*, and what else there is to say in lines beneath it.
+
+    Beside the filters there is no room for a column for each.
+    """
+    said = ((other,) for other in others if other)
+    below = format_html_join("", ' <span class="apikeys-below">{}</span>', said)
+    return format_html('<span class="apikeys-name">{}</span>{}', name, below)
 
 
 def moment_as_text(moment: datetime | None) -> str | _StrPromise:

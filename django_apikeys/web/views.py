@@ -16,7 +16,7 @@ from django.utils.translation import ngettext
 from django_apikeys import reports, services
 from django_apikeys.exceptions import ChangeRefused, Conflict, NotPermitted
 from django_apikeys.models import APIKeyEvent
-from django_apikeys.web import charts, words
+from django_apikeys.web import words
 from django_apikeys.web.abilities import revealable
 from django_apikeys.web.filters import FilterForm, without_secret
 from django_apikeys.web.forms import CreateForm, SettingsForm
@@ -24,6 +24,7 @@ from django_apikeys.web.issued import issued_page
 from django_apikeys.web.owners import Owners
 from django_apikeys.web.pages import MOST_LISTED, KeyPage, Page, page_of
 from django_apikeys.web.shown import ShownKey
+from django_apikeys.web.usage import usage_of
 
 if TYPE_CHECKING:
     from django.http import HttpRequest, HttpResponse
@@ -133,31 +134,8 @@ class UsagePage(KeyPage):
     """What a key is, and what it was used for."""
 
     def get(self, request: HttpRequest, pk: Any) -> HttpResponse:
-        now = timezone.now()
-        span = charts.SPANS.get(request.GET.get("span", ""), charts.SPANS["30d"])
-        usage = reports.key_usage(
-            self.key, now, begins_at=span.begins_at(now), granularity=span.granularity
-        )
-        return self.page(
-            "usage",
-            tab="usage",
-            span=span,
-            spans=charts.SPANS.values(),
-            chart=charts.large(usage["series"], span),
-            outcomes=charts.OUTCOMES.items(),
-            usage=usage,
-            totals={name: words.number(count) for name, count in usage["totals"].items()},
-            routes=_with_numbers(usage["by_route"], "requests", "errors"),
-            statuses=_with_numbers(usage["by_status"], "requests"),
-            addresses=[
-                {**row, "last_seen": words.moment(datetime.fromisoformat(row["last_seen"]), now)}
-                for row in _with_numbers(usage["by_ip"], "requests")
-            ],
-        )
-
-
-def _with_numbers(rows: list[dict[str, Any]], *names: str) -> list[dict[str, Any]]:
-    return [{**row, **{name: words.number(row[name]) for name in names}} for row in rows]
+        report = usage_of(self.key, timezone.now(), request.GET)
+        return self.page("usage", tab="usage", report=report)
 
 
 class SettingsPage(KeyPage):
