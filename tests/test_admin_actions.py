@@ -400,3 +400,39 @@ def test_a_name_is_escaped_where_it_is_asked(admin_client, action):
 
     assert "&lt;script&gt;alert(1)" in page
     assert "<script>alert(1)" not in page
+
+
+@pytest.mark.parametrize(
+    ("number", "title", "question", "offspring"),
+    [
+        pytest.param(
+            1,
+            "Revoke API key",
+            "This key will be refused from the next request on, for good:",
+            "Also revoke every key that was made through it, and through those, to the last",
+            id="one",
+        ),
+        pytest.param(
+            2,
+            "Revoke API keys",
+            "These keys will be refused from the next request on, for good:",
+            "Also revoke every key that was made through these, and through those, to the last",
+            id="more",
+        ),
+    ],
+)
+def test_the_page_that_asks_counts_the_keys(number, title, question, offspring, admin_client):
+    keys = APIKeyFactory.create_batch(number)
+
+    page = admin_client.post(LIST, selected("revoke_selected", *keys)).content.decode()
+
+    assert f"<h1>{title}</h1>" in page
+    assert f"<p>{question}</p>" in page
+    assert offspring in page
+
+
+def test_the_page_that_asks_leads_back_to_the_key(admin_client, issued):
+    page = admin_client.get(f"{LIST}{issued.key.pk}/revoke/").content.decode()
+
+    assert f'<a href="{LIST}{issued.key.pk}/change/">a key</a>' in page
+    assert '<a href="/admin/django_apikeys/">API keys</a>' in page

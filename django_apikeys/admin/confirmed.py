@@ -52,8 +52,8 @@ def _masked(key: APIKey) -> str:
 class Operation:
     """What is done to a key: asked for by ``title`` and ``question``, told by ``done``.
 
-    apply: raises ChangeRefused. done: of a number of keys. log: in Django's history;
-    empty where the key leaves the lists. shown: what the page that asks says of a key.
+    Each of these is said of a number of keys. apply: raises ChangeRefused. log: in Django's
+    history; empty where the key leaves the lists. shown: what the page that asks says of a key.
     seen: what it sends back of it, for ``apply`` to compare. instead: what does it to more
     keys than a request bears.
     """
@@ -75,8 +75,12 @@ class Operation:
 # Whoever may revoke or delete in the admin may do so with every key: it gives nobody more.
 REVOKE = Operation(
     name="revoke",
-    title=_("Revoke API keys"),
-    question=_("These keys will be refused from the next request on, for good:"),
+    title=ngettext_lazy("Revoke API key", "Revoke API keys", "count"),
+    question=ngettext_lazy(
+        "This key will be refused from the next request on, for good:",
+        "These keys will be refused from the next request on, for good:",
+        "count",
+    ),
     button=_("Revoke"),
     done=ngettext_lazy("%(count)d key is revoked.", "%(count)d keys are revoked.", "count"),
     log=_("Revoked."),
@@ -92,10 +96,13 @@ REVOKE = Operation(
 )
 DELETE = Operation(
     name="delete",
-    title=_("Delete API keys"),
-    question=_(
+    title=ngettext_lazy("Delete API key", "Delete API keys", "count"),
+    question=ngettext_lazy(
+        "This key will be refused from the next request on, for good, and leave every list. "
+        "Its events stay:",
         "These keys will be refused from the next request on, for good, and leave every list. "
-        "Their events stay:"
+        "Their events stay:",
+        "count",
     ),
     button=_("Delete"),
     done=ngettext_lazy("%(count)d key is deleted.", "%(count)d keys are deleted.", "count"),
@@ -107,8 +114,12 @@ DELETE = Operation(
 )
 DISABLE = Operation(
     name="disable",
-    title=_("Disable API keys"),
-    question=_("These keys will be refused from the next request on, until they are enabled:"),
+    title=ngettext_lazy("Disable API key", "Disable API keys", "count"),
+    question=ngettext_lazy(
+        "This key will be refused from the next request on, until it is enabled:",
+        "These keys will be refused from the next request on, until they are enabled:",
+        "count",
+    ),
     button=_("Disable"),
     done=ngettext_lazy("%(count)d key is disabled.", "%(count)d keys are disabled.", "count"),
     log=_("Disabled."),
@@ -118,8 +129,12 @@ DISABLE = Operation(
 )
 ENABLE = Operation(
     name="enable",
-    title=_("Enable API keys"),
-    question=_("These keys will be let in again from the next request on:"),
+    title=ngettext_lazy("Enable API key", "Enable API keys", "count"),
+    question=ngettext_lazy(
+        "This key will be let in again from the next request on:",
+        "These keys will be let in again from the next request on:",
+        "count",
+    ),
     button=_("Enable"),
     done=ngettext_lazy("%(count)d key is enabled.", "%(count)d keys are enabled.", "count"),
     log=_("Enabled."),
@@ -254,12 +269,14 @@ class ConfirmedAdmin(LargeTableAdmin):
             "admin/django_apikeys/apikey/confirm.html",
             {
                 **self.admin_site.each_context(request),
-                "title": operation.title,
+                "title": operation.title % {"count": len(keys)},
+                "question": operation.question % {"count": len(keys)},
                 "media": self.media,
                 "opts": self.opts,
                 "operation": operation,
                 "keys": [(key, operation.shown(key), offspring.get(key.pk, 0)) for key in keys],
                 "seen": [operation.seen(key) for key in keys] if operation.seen else (),
+                "key": None if selected else keys[0],
                 "back": back,
                 "selected": selected,
                 "answers": answers,
