@@ -33,11 +33,6 @@ def text(answer):
     return unescape(answer.content.decode())
 
 
-def words(answer):
-    """Return the text of a page, without its markup."""
-    return " ".join(re.sub(r"<[^>]+>", " ", text(answer)).split())
-
-
 def uses(key, **counts):
     for outcome, times in counts.items():
         used(key, timezone.now(), times=times, outcome=outcome.removeprefix("of_"))

@@ -2,7 +2,8 @@
 
 ``keys`` and ``events`` are the two lists, ``filters`` and ``tables`` what both have,
 ``confirmed`` what is done to keys once somebody has confirmed it, ``rotation`` what is
-done to their secrets, ``revealing`` the one that is shown again.
+done to their secrets, ``revealing`` the one that is shown again, ``used`` what the owner's
+page draws too.
 """
 
 from django_apikeys.admin.events import APIKeyEventAdmin
