@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import django
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.shortcuts import redirect
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 # Each is a transaction of its own, in one request, and a field of the form that confirms
 # it, of which DATA_UPLOAD_MAX_NUMBER_FIELDS lets in 1 000.
 MOST_AT_ONCE = 500
+# Its styles are for the one markup, or for the other.
+_HAS_LIST_OF_CRUMBS = django.VERSION >= (6, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +201,21 @@ class ConfirmedAdmin(LargeTableAdmin):
         allowed = self.has_delete_permission(request)
         return self._confirm_one(request, DELETE, object_id, allowed=allowed)
 
+    def _page(
+        self, request: HttpRequest, template: str, *, status: int = 200, **context: Any
+    ) -> TemplateResponse:
+        """Return the page of ours that *template* makes, as Django's own views do."""
+        request.current_app = self.admin_site.name  # for its URLs
+        context = {
+            **self.admin_site.each_context(request),
+            "media": self.media,
+            "opts": self.opts,
+            "has_list_of_crumbs": _HAS_LIST_OF_CRUMBS,
+            **context,
+        }
+        path = f"admin/django_apikeys/apikey/{template}.html"
+        return TemplateResponse(request, path, context, status=status)
+
     def list_url(self) -> str:
         """Return the address of the list."""
         return self._url("changelist")
@@ -262,26 +280,20 @@ class ConfirmedAdmin(LargeTableAdmin):
         if "confirmed" in request.POST and not problem:
             self._apply(request, operation, keys, answers)
             return None
-        request.current_app = self.admin_site.name  # as Django's own views do
         offspring = APIKey.objects.live_offspring(keys) if operation.asks_cascade else {}
-        return TemplateResponse(
+        return self._page(
             request,
-            "admin/django_apikeys/apikey/confirm.html",
-            {
-                **self.admin_site.each_context(request),
-                "title": operation.title % {"count": len(keys)},
-                "question": operation.question % {"count": len(keys)},
-                "media": self.media,
-                "opts": self.opts,
-                "operation": operation,
-                "keys": [(key, operation.shown(key), offspring.get(key.pk, 0)) for key in keys],
-                "seen": [operation.seen(key) for key in keys] if operation.seen else (),
-                "key": None if selected else keys[0],
-                "back": back,
-                "selected": selected,
-                "answers": answers,
-                "problem": problem,
-            },
+            "confirm",
+            title=operation.title % {"count": len(keys)},
+            question=operation.question % {"count": len(keys)},
+            operation=operation,
+            keys=[(key, operation.shown(key), offspring.get(key.pk, 0)) for key in keys],
+            seen=[operation.seen(key) for key in keys] if operation.seen else (),
+            key=None if selected else keys[0],
+            back=back,
+            selected=selected,
+            answers=answers,
+            problem=problem,
         )
 
     def _apply(

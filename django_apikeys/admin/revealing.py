@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 from django.contrib import messages
 from django.db import router, transaction
 from django.shortcuts import redirect
-from django.template.response import TemplateResponse
 from django.utils.decorators import method_decorator
 from django.utils.translation import gettext_lazy as _
 from django.views.decorators.clickjacking import xframe_options_deny
@@ -82,22 +81,16 @@ class RevealingAdmin(RotatingAdmin):
     def _ask_to_reveal(
         self, request: HttpRequest, key: APIKey, problem: Any = "", status: int = 200
     ) -> HttpResponse:
-        request.current_app = self.admin_site.name
-        return TemplateResponse(
+        return self._page(
             request,
-            "admin/django_apikeys/apikey/reveal.html",
-            {
-                **self.admin_site.each_context(request),
-                "title": _("Show the secret"),
-                "media": self.media,
-                "opts": self.opts,
-                "key": key,
-                "seen": _last_reveal(key),
-                "asks_password": _asks_password(request),
-                "problem": problem,
-                "back": self._url("change", key.pk),
-            },
+            "reveal",
             status=status,
+            title=_("Show the secret"),
+            key=key,
+            seen=_last_reveal(key),
+            asks_password=_asks_password(request),
+            problem=problem,
+            back=self._url("change", key.pk),
         )
 
 

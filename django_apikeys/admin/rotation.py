@@ -9,7 +9,6 @@ from django.contrib.admin.helpers import AdminForm
 from django.core.exceptions import ObjectDoesNotExist, PermissionDenied
 from django.db import router, transaction
 from django.shortcuts import redirect
-from django.template.response import TemplateResponse
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext, ngettext_lazy, pgettext
@@ -176,21 +175,15 @@ class RotatingAdmin(ConfirmedAdmin):
         """Return the page that shows the secret, this once."""
         # The page is the answer to the POST itself: a redirect would need to keep the
         # secret in a session, a cookie or a URL in between.
-        request.current_app = self.admin_site.name
-        response = TemplateResponse(
+        response = self._page(
             request,
-            "admin/django_apikeys/apikey/issued.html",
-            {
-                **self.admin_site.each_context(request),
-                "title": title,
-                "media": self.media,
-                "opts": self.opts,
-                "key": issued.key,
-                "secret": issued.secret,
-                "is_kept": is_kept(issued.key),
-                "previous": previous_as_text(issued.key) if _previous_id(issued.key) else "",
-                "back": self._url("change", issued.key.pk),
-            },
+            "issued",
+            title=title,
+            key=issued.key,
+            secret=issued.secret,
+            is_kept=is_kept(issued.key),
+            previous=previous_as_text(issued.key) if _previous_id(issued.key) else "",
+            back=self._url("change", issued.key.pk),
         )
         patch_secret(response)
         return response
@@ -211,28 +204,22 @@ class RotatingAdmin(ConfirmedAdmin):
         if not form.is_bound and key.status_at(timezone.now()) != "active":
             self.message_user(request, _("Only an active key can be rotated."), messages.ERROR)
             return redirect(self._url("change", key.pk))
-        request.current_app = self.admin_site.name
         fieldsets = [(None, {"fields": ["compromised", "grace_seconds", "starts", "reason"]})]
         adminform = AdminForm(form, fieldsets, {}, model_admin=self)  # type: ignore[arg-type]  # any form
         offspring = APIKey.objects.live_offspring([key]).get(key.pk, 0)
-        return TemplateResponse(
+        return self._page(
             request,
-            "admin/django_apikeys/apikey/rotate.html",
-            {
-                **self.admin_site.each_context(request),
-                "title": _("Rotate API key"),
-                "media": self.media,
-                "opts": self.opts,
-                "key": key,
-                "form": form,
-                "adminform": adminform,
-                "current": current_as_text(key),
-                "previous": previous_as_text(key),
-                "ends": _what_ends(key),
-                "offspring": offspring,
-                "offspring_url": f"{self.list_url()}?created_by_key__id__exact={key.pk}",
-                "back": self._url("change", key.pk),
-            },
+            "rotate",
+            title=_("Rotate API key"),
+            key=key,
+            form=form,
+            adminform=adminform,
+            current=current_as_text(key),
+            previous=previous_as_text(key),
+            ends=_what_ends(key),
+            offspring=offspring,
+            offspring_url=f"{self.list_url()}?created_by_key__id__exact={key.pk}",
+            back=self._url("change", key.pk),
         )
 
 
