@@ -17,7 +17,7 @@ from django_apikeys.actors import Actor
 from django_apikeys.admin.confirmed import authority_in_admin
 from django_apikeys.admin.rotation import RotatingAdmin
 from django_apikeys.exceptions import ChangeRefused, Conflict, PasswordRequired, Refused
-from django_apikeys.models import APIKey, APIKeyEvent
+from django_apikeys.models import APIKey
 
 if TYPE_CHECKING:
     from django.http import HttpRequest, HttpResponse
@@ -56,9 +56,8 @@ class RevealingAdmin(RotatingAdmin):
             return redirect(self._url("change", key.pk))
 
     def _reveal(self, request: HttpRequest, key: APIKey) -> HttpResponse:
-        if request.POST.get("seen") != _last_reveal(key):
-            # A browser sends a form again when its answer is reloaded, and the password in it:
-            # so whoever finds the browser open would be shown the secret.
+        if request.POST.get("seen") != services.last_reveal(key):
+            # So whoever finds the browser open, and reloads, is not shown it.
             problem = _("The secret was shown since this page was opened: ask again.")
             return self._ask_to_reveal(request, key, problem, status=Conflict.status)
         try:
@@ -87,17 +86,11 @@ class RevealingAdmin(RotatingAdmin):
             status=status,
             title=_("Show the secret"),
             key=key,
-            seen=_last_reveal(key),
+            seen=services.last_reveal(key),
             asks_password=_asks_password(request),
             problem=problem,
             back=self._url("change", key.pk),
         )
-
-
-def _last_reveal(key: APIKey) -> str:
-    """Return the id of the last event that says the secret of *key* was shown; else ""."""
-    shown = APIKeyEvent.objects.of_key(key).filter(type="revealed").order_by("-pk")
-    return str(shown.values_list("pk", flat=True).first() or "")
 
 
 def _asks_password(request: HttpRequest) -> bool:

@@ -16,7 +16,7 @@ from django_apikeys.conf import cipher, conf
 from django_apikeys.exceptions import Conflict, MalformedKey, NotPermitted
 from django_apikeys.keys.format import parse
 from django_apikeys.keys.restrictions import CURRENT
-from django_apikeys.models import APIKey, APIKeySecret
+from django_apikeys.models import APIKey, APIKeyEvent, APIKeySecret
 from django_apikeys.services.changes import (
     IssuedSecret,
     announce,
@@ -54,6 +54,16 @@ def require_revealable(key: APIKey) -> None:
     For whoever asks for more first: a password, say.
     """
     _require_revealable(key, key.current_secret, timezone.now())
+
+
+def last_reveal(key: APIKey) -> str:
+    """Return the id of the last event that says the secret of *key* was shown; else "".
+
+    For a form that is not to be answered twice: a browser sends it again when its answer is
+    reloaded, and the password in it.
+    """
+    shown = APIKeyEvent.objects.of_key(key).filter(type="revealed").order_by("-pk")
+    return str(shown.values_list("pk", flat=True).first() or "")
 
 
 def kept_secrets(keys: Collection[APIKey]) -> Collection[Any]:

@@ -206,21 +206,28 @@ class RevealPage(KeyPage):
 
     def get(self, request: HttpRequest, pk: Any) -> HttpResponse:
         services.require_revealable(self.key)
-        try:
-            logins.require_fresh(request, None)
-        except PasswordRequired:
-            return self.page("reveal", asks_password=True)
-        return self.page("reveal")
+        return self._form_page()
 
     def post(self, request: HttpRequest, pk: Any) -> HttpResponse:
         # Before a password is looked at, which would be asked for in vain.
         services.require_revealable(self.key)
+        if request.POST.get("seen") != services.last_reveal(self.key):
+            # So whoever finds the browser open, and reloads, is not shown it.
+            problem = _("The secret was shown since this page was opened: ask again.")
+            return self._form_page(status=Conflict.status, notice=problem)
         try:
             logins.require_fresh(request, logins.typed_password(request))
         except PasswordRequired as error:
-            return self.page("reveal", asks_password=True, problem=str(error))
+            return self._form_page(problem=str(error))
         issued = services.reveal_secret(key=self.key, **self.caller)
         return issued_page(self, issued, revealed=True)
+
+    def _form_page(self, **context: Any) -> HttpResponse:
+        try:
+            logins.require_fresh(self.request, None)
+        except PasswordRequired:
+            context["asks_password"] = True
+        return self.page("reveal", seen=services.last_reveal(self.key), **context)
 
 
 def uses_of_a_day(key: APIKey, now: datetime) -> int:

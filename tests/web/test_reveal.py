@@ -104,9 +104,9 @@ def test_the_list_asks_for_what_may_be_shown_once_of_each_owner(browser, issue, 
 
 def test_an_old_login_is_asked_for_the_password(stale, path, issued):
     asked = form_of(stale.get(path))
-    none = stale.post(path)
-    wrong = stale.post(path, {"password": "not it"})
-    right = stale.post(path, {"password": "password"})
+    none = submit(stale, path)
+    wrong = submit(stale, path, password="not it")
+    right = submit(stale, path, password="password")
 
     assert asked["password"] == ""
     assert "Your login is too old for this" in words(none)
@@ -116,8 +116,27 @@ def test_an_old_login_is_asked_for_the_password(stale, path, issued):
     assert revealed() == 1
 
 
+def test_a_reload_of_the_answer_shows_nothing_though_it_sends_the_password_again(stale, path):
+    sent = {**form_of(stale.get(path)), "password": "password"}
+    first = stale.post(path, sent)
+    session = stale.session
+    session["apikeys_login_at"] = 1
+    session.save()
+
+    again = stale.post(path, sent)
+
+    assert SECRET.search(first.content.decode())
+    assert again.status_code == 409
+    assert "The secret was shown since this page was opened: ask again." in words(again)
+    assert not SECRET.search(again.content.decode())
+    assert revealed() == 1
+    assert SECRET.search(
+        stale.post(path, {**form_of(again), "password": "password"}).content.decode()
+    )
+
+
 def test_passwords_are_not_guessed(stale, path):
-    answers = [stale.post(path, {"password": "not it"}) for _ in range(6)]
+    answers = [submit(stale, path, password="not it") for _ in range(6)]
 
     assert [answer.status_code for answer in answers] == [200, 200, 200, 200, 200, 429]
     assert 1 <= int(answers[-1]["Retry-After"]) <= 301
