@@ -179,7 +179,8 @@ class APIKey(models.Model):
         indexes = (
             models.Index(fields=("owner", "-created_at"), name="apikeys_key_owner_created"),
             models.Index(fields=("-created_at", "-id"), name="apikeys_key_created"),
-            models.Index(fields=("expires_at",), name="apikeys_key_expires"),
+            # With the id, which breaks ties: most keys never expire, and would all be sorted.
+            models.Index(fields=("expires_at", "id"), name="apikeys_key_expires"),
         )
         constraints = (
             models.CheckConstraint(
