@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from django.apps import apps
 from django.core.exceptions import ValidationError
+from django.db import router
 from django.db.models import Q
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
@@ -34,6 +35,9 @@ if TYPE_CHECKING:
 
     from django_apikeys.models import APIKeyQuerySet, AppendOnlyQuerySet
     from django_apikeys.policy import Action
+
+# Owners that a statement names one by one.
+MOST_NAMED = 100
 
 _NOT_PERMITTED = _("You may not do this with API keys of this owner.")
 _ROTATED = _(
@@ -73,10 +77,10 @@ class Authority:
 
     def visible_keys(self) -> APIKeyQuerySet:
         """Return the keys that may be seen."""
-        visible = Q(owner__in=self.owners("see"))
-        if self.may_for_project("see"):
-            visible |= Q(owner=None)
-        return APIKey.objects.listed().filter(visible)
+        owners = self.owners("see")
+        if not self.may_for_project("see"):
+            return APIKey.objects.listed().filter(owner__in=owners)
+        return APIKey.objects.listed().filter(Q(owner__in=_named(owners)) | Q(owner=None))
 
     def visible_events(self) -> AppendOnlyQuerySet:
         """Return the events that may be seen, those of deleted keys included."""
@@ -289,6 +293,14 @@ def with_key(rows: QuerySet[Any], identifier: Any) -> Any:
         return rows.filter(pk=identifier).first()
     except (ValueError, TypeError, OverflowError, ValidationError):
         return None
+
+
+def _named(owners: QuerySet[Any]) -> Any:
+    """Return the primary keys of *owners* where these are few, else *owners*."""
+    # "In a subquery, or null" is found by no index: it takes a second among a million keys.
+    primary = router.db_for_write(owners.model)
+    few = list(owners.using(primary).values_list("pk", flat=True)[: MOST_NAMED + 1])
+    return few if len(few) <= MOST_NAMED else owners
 
 
 def _reach_of_grant(grant: Grant) -> Reach:

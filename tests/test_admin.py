@@ -360,7 +360,9 @@ def test_the_list_takes_the_same_number_of_queries_for_2_and_40_keys(
 
 SEARCHES = {
     "name": lambda key: "eporti",
+    "long name": lambda key: "reportin",
     "public id": lambda key: key.current_secret.public_id,
+    "beginning of a public id": lambda key: key.current_secret.public_id[:9],
     "masked form": lambda key: key.masked,
     "masked form, typed": lambda key: key.masked.replace("…", "..."),
 }
@@ -375,6 +377,14 @@ def test_a_key_is_found_by(browser, text):
 
     assert "Reporting" in page
     assert "Another" not in page
+
+
+def test_a_whole_public_id_is_found_without_reading_all_names(browser, issued):
+    with CaptureQueriesContext(connection) as found:
+        page = browser.get(LIST, {"q": issued.key.current_secret.public_id}).content.decode()
+
+    assert issued.key.masked in page
+    assert not [query for query in found if "LIKE" in query["sql"]]
 
 
 def test_a_key_is_revoked_from_its_page_after_a_confirmation(browser, issued, client):

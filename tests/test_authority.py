@@ -78,6 +78,11 @@ class TestVisibleKeys:
     def test_are_those_of_the_project_too_for_a_superuser(self, keys, root):
         assert set(Authority(root).visible_keys()) == {keys["root"], keys["project"]}
 
+    def test_are_the_same_where_there_are_too_many_owners_to_name(self, keys, root, monkeypatch):
+        monkeypatch.setattr("django_apikeys.authority.MOST_NAMED", 0)
+
+        assert set(Authority(root).visible_keys()) == {keys["root"], keys["project"]}
+
     @pytest.mark.usefixtures("keys")
     def test_are_none_for_nobody(self):
         assert list(Authority(AnonymousUser()).visible_keys()) == []

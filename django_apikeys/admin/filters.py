@@ -101,7 +101,9 @@ class ExpiringFilter(ChoiceFilter):
     def narrowed(self, queryset: APIKeyQuerySet, value: str) -> APIKeyQuerySet:
         now = timezone.now()
         until = now + timedelta(days=int(value))
-        return queryset.with_status("active", now).filter(expires_at__lte=until)
+        # From now on, as "active" says too: a span of the index, without all that is over.
+        soon = queryset.filter(expires_at__gt=now, expires_at__lte=until)
+        return soon.with_status("active", now)
 
 
 class UseFilter(ChoiceFilter):
@@ -146,7 +148,8 @@ class AgeFilter(ChoiceFilter):
     def narrowed(self, queryset: APIKeyQuerySet, value: str) -> APIKeyQuerySet:
         before = timezone.now() - timedelta(days=int(value))
         old = APIKeySecret.objects.filter(key=OuterRef("pk"), slot=CURRENT, created_at__lt=before)
-        return queryset.filter(Exists(old))
+        # No secret is older than its key: the page begins where the first of these keys may be.
+        return queryset.filter(Exists(old), created_at__lt=before)
 
 
 class EventTypeFilter(ChoiceFilter):

@@ -373,7 +373,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name="apikey",
-            index=models.Index(fields=["expires_at"], name="apikeys_key_expires"),
+            index=models.Index(fields=["expires_at", "id"], name="apikeys_key_expires"),
         ),
         migrations.AddConstraint(
             model_name="apikey",

@@ -1,4 +1,4 @@
-"""What a verified request costs."""
+"""What a verified request costs, and what a page of keys."""
 
 import pytest
 from django.db import connection
@@ -7,7 +7,7 @@ from rest_framework.response import Response
 from rest_framework.test import APIRequestFactory
 from rest_framework.views import APIView
 
-from django_apikeys.models import APIKey, APIKeySecret
+from django_apikeys.models import APIKey, APIKeySecret, APIKeyTotals
 from tests.example_project.factories import (
     CustomerFactory,
     JobFactory,
@@ -26,12 +26,10 @@ class Scoped(APIView):
         return Response({"owner": request.auth.owner_id, "plan": request.auth.plan})
 
 
-@pytest.fixture
-def crowd(acme):
-    """5 000 other keys of Acme."""
+def add_keys(owner, numbers):
     keys = APIKey.objects.bulk_create(
-        APIKey(owner=acme, name=f"key {number}", environment="live", scopes=["customers:read"])
-        for number in range(5000)
+        APIKey(owner=owner, name=f"key {number}", environment="live", scopes=["customers:read"])
+        for number in numbers
     )
     APIKeySecret.objects.bulk_create(
         APIKeySecret(
@@ -41,8 +39,15 @@ def crowd(acme):
             last_four="0000",
             digest="hmac-sha256$none$" + "0" * 64,
         )
-        for number, key in enumerate(keys)
+        for number, key in zip(numbers, keys, strict=True)
     )
+    APIKeyTotals.objects.bulk_create(APIKeyTotals(key=key, requests=3) for key in keys)
+
+
+@pytest.fixture
+def crowd(acme):
+    """5 000 other keys of Acme."""
+    add_keys(acme, range(5000))
 
 
 def statements(call):
@@ -86,3 +91,30 @@ def test_5000_other_keys_of_the_owner_change_nothing(program, acme, crowd):
     found, touching = statements(lambda: client.get("/api/v1/customers/"))
 
     assert (found, touching) == (["SELECT", "SELECT", "SELECT"], 1)
+
+
+# Of each page the statements, which are its session and its user first.
+PAGES = {
+    "/settings/api-keys/": 10,
+    "/settings/api-keys/?search=key&status=active&sort=-usage": 10,
+    "/settings/api-keys/{key}/": 11,
+    "/settings/api-keys/{key}/settings/": 9,
+    "/settings/api-keys/{key}/history/": 10,
+    "/admin/django_apikeys/apikey/": 5,
+    "/admin/django_apikeys/apikey/?q=key&status=active&o=-6": 5,
+}
+
+
+@pytest.mark.parametrize(("page", "number"), PAGES.items(), ids=PAGES.keys())
+def test_a_page_costs_as_much_with_500_keys_as_with_10(page, number, person, acme, issue):
+    """Each shows as many of them as fit."""
+    in_admin = page.startswith("/admin/")
+    browser = person("owner", acme, is_staff=in_admin, is_superuser=in_admin)
+    path = page.format(key=issue(name="key").key.pk)
+    add_keys(acme, range(10))
+
+    few, _touching = statements(lambda: browser.get(path))
+    add_keys(acme, range(10, 500))
+    many, _touching = statements(lambda: browser.get(path))
+
+    assert (len(few), len(many)) == (number, number)
