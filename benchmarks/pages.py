@@ -73,7 +73,7 @@ ADMIN_LIST = (
     "?environment=test",
     "?owner=organisation-1",
     "?created_by=person-1",
-    *(f"?o={sign}{column}" for column in (5, 6) for sign in ("", "-")),
+    *(f"?o={sign}{column}" for column in (4, 5) for sign in ("", "-")),
     "{id}/change/",
 )
 # These read what they look for, or find on a page of the small table less than fits.

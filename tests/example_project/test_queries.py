@@ -100,8 +100,8 @@ PAGES = {
     "/settings/api-keys/{key}/": 11,
     "/settings/api-keys/{key}/settings/": 9,
     "/settings/api-keys/{key}/history/": 10,
-    "/admin/django_apikeys/apikey/": 5,
-    "/admin/django_apikeys/apikey/?q=key&status=active&o=-6": 5,
+    "/admin/django_apikeys/apikey/": 6,
+    "/admin/django_apikeys/apikey/?q=key&status=active&o=-5": 6,
 }
 
 
