@@ -80,7 +80,7 @@ class APIKeyAdmin(UsedAdmin):
         (_("Settings"), {"fields": ChangedKeyForm.Meta.fields}),
         (_("Secrets"), {"fields": ("secret_made_at", "first_used_at", "previous")}),
         (
-            _("History"),
+            pgettext_lazy("of a key", "History"),
             {
                 "fields": (
                     "created_at",
