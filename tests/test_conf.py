@@ -4,6 +4,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 from django.test import override_settings
+from django.utils import translation
 
 from django_apikeys.clients import client_address
 from django_apikeys.conf import Configuration, conf, unknown_settings
@@ -664,3 +665,14 @@ class TestClientResolver:
         settings.APIKEYS_CLIENT_RESOLVER = "tests.test_conf.other_resolver"
 
         assert conf.client_resolver is other_resolver
+
+
+def test_what_is_wrong_with_a_network_is_told_in_english(settings):
+    """As all that is wrong with settings: whoever reads it develops."""
+    settings.APIKEYS_TRUSTED_PROXIES = ["10.0.0.1/8"]
+    said = "APIKEYS_TRUSTED_PROXIES: “10.0.0.1/8” has host bits set; the network is 10.0.0.0/8."
+
+    with translation.override("de"), pytest.raises(ImproperlyConfigured) as caught:
+        _ = conf.TRUSTED_PROXIES
+
+    assert str(caught.value) == said

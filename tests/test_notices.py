@@ -1,5 +1,6 @@
 """Notices: who is told of what, once; and what happens where telling fails."""
 
+import re
 from datetime import timedelta
 from smtplib import SMTPRecipientsRefused
 
@@ -687,12 +688,34 @@ def test_mail_is_in_the_time_zone_and_the_language_of_the_project(db, mailoutbox
     """Not in those of whoever happens to be served."""
     settings.TIME_ZONE = "Europe/Berlin"
     settings.LANGUAGE_CODE = "de"
-    made(expires=-1)
+    made(expires=-1, name="Cron")
 
     with timezone.override("Asia/Tokyo"), translation.override("fr"):
         sent()
 
-    assert "19. November 2026 11:37 CET" in mailoutbox[0].body
+    assert mailoutbox[0].subject == "API-Schlüssel „Cron“ ist abgelaufen"
+    assert "am 19. November 2026 11:37 CET abgelaufen" in mailoutbox[0].body
+
+
+@pytest.mark.parametrize(
+    ("project", "said"),
+    [
+        (("en", 1), "more than 1 day ago"),
+        (("en", 2), "more than 2 days ago"),
+        (("de", 1), "vor mehr als 1 Tag"),
+        (("de", 21), "vor mehr als 21 Tagen"),
+        (("fr", 1), "il y a plus de 1 jour"),
+        (("fr", 21), "il y a plus de 21 jours"),
+        (("es", 1), "hace más de 1 día"),
+        (("es", 21), "hace más de 21 días"),
+    ],
+)
+def test_mail_counts_days_as_its_language_does(project, said, db, mailoutbox, settings):
+    settings.LANGUAGE_CODE, settings.APIKEYS_ROTATION_DAYS = project
+    made(rotated=project[1])
+    sent()
+
+    assert re.search(rf"{said}\b", mailoutbox[0].body)
 
 
 def test_mail_is_plain_text(db, mailoutbox):
