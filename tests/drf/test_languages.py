@@ -1,6 +1,7 @@
 """The API in another language: texts for people change with it, what programs read does not."""
 
 import pytest
+from django.utils.translation import gettext_lazy
 
 from tests.conftest import bearer
 from tests.languages import with_languages
@@ -75,12 +76,14 @@ def test_bad_input_is_named_by_the_same_fields(as_user):
     ]
 
 
-def test_reserved_scopes_are_described_in_the_language(as_user):
+def test_scopes_are_described_in_the_language(as_user, settings):
+    """The reserved ones by the app, others as the project has marked them."""
+    settings.APIKEYS_SCOPES = {"jobs:read": gettext_lazy("Search"), "jobs:write": "Write jobs"}
     told = as_user.get("/api/scopes/", headers={"Accept-Language": "de"}).json()
     described = {scope["name"]: scope["description"] for scope in told}
 
     assert described["self:revoke"] == "Diesen Schlüssel widerrufen"
-    assert described["customers:read"] == "Read customers"
+    assert (described["jobs:read"], described["jobs:write"]) == ("Suchen", "Write jobs")
 
 
 def test_facts_of_a_key_are_the_same_in_every_language(as_user, issue):
