@@ -2,11 +2,14 @@
 
 import pytest
 from django.core.cache import cache
+from django.utils import translation
 from rest_framework.test import APIClient
 
 from django_apikeys import services
 from django_apikeys.testing import reset_usage
 from tests.factories import UserFactory
+
+LOCALE_MIDDLEWARE = "django.middleware.locale.LocaleMiddleware"
 
 
 @pytest.fixture
@@ -41,6 +44,19 @@ def as_user(user):
     client = APIClient()
     client.force_login(user)
     return client
+
+
+@pytest.fixture
+def languages(settings):
+    """Each request is answered in the language that it asks for."""
+    middleware = [*settings.MIDDLEWARE]
+    if LOCALE_MIDDLEWARE not in middleware:
+        behind = middleware.index("django.contrib.sessions.middleware.SessionMiddleware")
+        middleware.insert(behind + 1, LOCALE_MIDDLEWARE)
+    settings.MIDDLEWARE = middleware
+    yield
+    # That of the last request stays, and is not for the next test.
+    translation.deactivate()
 
 
 def bearer(secret):

@@ -21,14 +21,6 @@ _SILENT = ("script", "style", "pre", "code", "textarea")
 _READ = ("title", "aria-label", "placeholder", "alt", "data-label", "data-copied")
 
 
-def with_languages(settings):
-    """Let each request be answered in the language that it asks for."""
-    before = "django.contrib.sessions.middleware.SessionMiddleware"
-    found = [*settings.MIDDLEWARE]
-    found.insert(found.index(before) + 1, "django.middleware.locale.LocaleMiddleware")
-    settings.MIDDLEWARE = found
-
-
 def write_marking_catalogue(folder):
     """Write a catalogue of all texts of ours and of Django's, each in brackets."""
     files = [

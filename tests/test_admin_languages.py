@@ -14,7 +14,6 @@ from tests.languages import (
     english_in,
     said,
     unmarked,
-    with_languages,
     write_marking_catalogue,
 )
 from tests.traffic import used
@@ -32,8 +31,7 @@ KNOWN = (
 
 
 @pytest.fixture
-def browser(db, settings):
-    with_languages(settings)
+def browser(db, languages):
     client = Client()
     client.force_login(UserFactory(username="root", superuser=True))
     return client

@@ -4,14 +4,8 @@ import pytest
 from django.utils.translation import gettext_lazy
 
 from tests.conftest import bearer
-from tests.languages import with_languages
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("languages")]
-
-
-@pytest.fixture
-def languages(settings):
-    with_languages(settings)
 
 
 def german(secret):

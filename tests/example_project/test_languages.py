@@ -8,6 +8,8 @@ from tests.languages import english_in, said
 
 LIST = "/settings/api-keys/"
 
+pytestmark = pytest.mark.usefixtures("languages")
+
 
 @pytest.fixture
 def browser(acme):

@@ -14,7 +14,6 @@ from tests.languages import (
     english_in,
     said,
     unmarked,
-    with_languages,
     write_marking_catalogue,
 )
 from tests.traffic import used
@@ -29,9 +28,8 @@ KNOWN = (
 
 
 @pytest.fixture
-def browser(browser, settings):
+def browser(browser, languages):
     """A browser in which somebody has logged in, where each gets their own language."""
-    with_languages(settings)
     return browser
 
 
