@@ -26,7 +26,7 @@ def write_marking_catalogue(folder):
     files = [
         LOCALE / "de" / "LC_MESSAGES" / "django.po",
         *(
-            DJANGO / app / "locale" / "de" / "LC_MESSAGES" / "django.po"
+            DJANGO / app / "locale" / "en" / "LC_MESSAGES" / "django.po"
             for app in ("contrib/admin", "contrib/auth", "conf")
         ),
     ]
