@@ -17,6 +17,7 @@ from tests.languages import (
     write_marking_catalogue,
 )
 from tests.traffic import used
+from tests.web.typed import submit
 
 LIST = "/admin/django_apikeys/apikey/"
 ADD = f"{LIST}add/"
@@ -60,6 +61,7 @@ def answers(browser, key):
         ADD,
         f"{page}change/",
         f"{page}rotate/",
+        f"{page}reveal/",
         f"{page}retire/",
         f"{page}revoke/",
         f"{page}delete/",
@@ -72,6 +74,8 @@ def answers(browser, key):
     yield browser.post(ADD, wrong | {"rate_limit": "often", "metadata": "["})
     yield browser.post(ADD, {"name": "Nightly", "environment": "live", "metadata": "{}"})
     yield browser.post(f"{page}rotate/", {"grace_seconds": "1"})
+    yield browser.post(f"{page}reveal/", {"seen": "odd"})
+    yield submit(browser, f"{page}reveal/")
     for action in ("disable", "enable", "revoke", "delete"):
         asked = {"action": f"{action}_selected", "_selected_action": [str(key.pk)]}
         yield browser.post(LIST, asked)
@@ -88,7 +92,7 @@ def marking(browser, settings, tmp_path):
     return browser
 
 
-def test_all_that_the_admin_says_is_marked(marking, key):
+def test_all_that_the_admin_says_is_marked(retrievable, marking, key):
     ids = APIKeySecret.objects.values_list("public_id", flat=True)
     known = " ".join([KNOWN, *ids])
     left = [
@@ -99,7 +103,7 @@ def test_all_that_the_admin_says_is_marked(marking, key):
 
 
 @pytest.mark.parametrize("language", ["de", "fr", "es"])
-def test_nothing_is_left_in_english(language, browser, key):
+def test_nothing_is_left_in_english(language, retrievable, browser, key):
     browser.defaults["HTTP_ACCEPT_LANGUAGE"] = language
     shown = [*answers(browser, key)]
 
