@@ -1,12 +1,16 @@
 """Fixtures that more than one file needs."""
 
 import pytest
+from django.conf import settings
 from django.core.cache import cache
 from rest_framework.test import APIClient
 
 from django_apikeys import services
 from django_apikeys.testing import reset_usage
 from tests.factories import UserFactory
+
+# They need a Chromium and settings of their own: tox -e browser runs them.
+collect_ignore = [] if settings.SETTINGS_MODULE == "tests.browser.settings" else ["browser"]
 
 
 @pytest.fixture
