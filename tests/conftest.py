@@ -1,6 +1,7 @@
 """Fixtures that more than one file needs."""
 
 import pytest
+from django.conf import settings
 from django.core.cache import cache
 from django.utils import translation
 from rest_framework.test import APIClient
@@ -10,6 +11,9 @@ from django_apikeys.testing import reset_usage
 from tests.factories import UserFactory
 
 LOCALE_MIDDLEWARE = "django.middleware.locale.LocaleMiddleware"
+
+# They need a Chromium and settings of their own: tox -e browser runs them.
+collect_ignore = [] if settings.SETTINGS_MODULE == "tests.browser.settings" else ["browser"]
 
 
 @pytest.fixture

@@ -71,7 +71,12 @@ class FilterForm(forms.Form):
         required=False,
         max_length=200,
         widget=forms.TextInput(
-            attrs={"type": "search", "placeholder": _("Name, description or public id")}
+            attrs={
+                "type": "search",
+                "placeholder": _("Name, description or public id"),
+                # A browser puts back what was typed when the list is gone back to: a secret, say.
+                "autocomplete": "off",
+            }
         ),
     )
     status = forms.ChoiceField(label=_("Status"), required=False)
