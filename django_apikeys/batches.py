@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from datetime import UTC
 from typing import TYPE_CHECKING, Any, Literal
 
+from django_apikeys.quotas import month_of
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import date, datetime
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
 
 Outcome = Literal["2xx", "3xx", "4xx", "5xx", "refused", "limited"]
 GOOD = ("2xx", "3xx")
+NOT_LET_THROUGH = ("refused", "limited")
 OTHER = "other"
 # Distinct rows of usage and of addresses in one batch; what comes after them is "other".
 MOST_ROWS = 50_000
@@ -69,6 +72,19 @@ class Seen:
 
 
 @dataclass(slots=True)
+class Spent:
+    """What is added to an owner's month.
+
+    requests: those that were let through. units: what the quota is charged. quota: the
+    limit that they are counted against; None where none is charged.
+    """
+
+    requests: int = 0
+    units: int = 0
+    quota: int | None = None
+
+
+@dataclass(slots=True)
 class Batch:
     """Counters that are added up, under the id that they will be applied with."""
 
@@ -77,8 +93,8 @@ class Batch:
     secrets: dict[int, Seen] = field(default_factory=dict)
     usage: dict[tuple[uuid.UUID, datetime, str, str, str], int] = field(default_factory=dict)
     addresses: dict[tuple[uuid.UUID, str], Seen] = field(default_factory=dict)
-    # Units, and the quota that they are counted against.
-    quotas: dict[tuple[str, date], list[int]] = field(default_factory=dict)
+    # Of each owner, also of one without a quota.
+    quotas: dict[tuple[str, date], Spent] = field(default_factory=dict)
     # Of a COMMIT whose answer was lost, to be told when that is known.
     news: News | None = field(default=None, compare=False)
 
@@ -102,10 +118,20 @@ class Batch:
             if len(self.addresses) >= MOST_ROWS and place not in self.addresses:
                 place = (key_id, OTHER)
             _seen(self.addresses, place, at, address).add(at, address, error)
+        if outcome not in NOT_LET_THROUGH:
+            # By the time of the request, as its usage is; the charge knows its own month.
+            self.spent(hit.owner_id, month_of(at, hit.owner_id).first).requests += 1
         if hit.month is not None:
-            spent = self.quotas.setdefault((hit.owner_id, hit.month), [0, 0])
-            spent[0] += hit.units
-            spent[1] = hit.quota or 0
+            spent = self.spent(hit.owner_id, hit.month)
+            spent.units += hit.units
+            spent.quota = hit.quota or 0
+
+    def spent(self, owner_id: str, month: date) -> Spent:
+        """Return what is added to an owner's month, to be added to."""
+        found = self.quotas.get((owner_id, month))
+        if found is None:
+            found = self.quotas[owner_id, month] = Spent()
+        return found
 
     def halves(self) -> tuple[Batch, Batch]:
         """Return its rows in two batches: the same two each time it is asked."""

@@ -12,7 +12,7 @@ from django.db.models.functions import RowNumber
 from django.utils import timezone
 
 from django_apikeys import logs, signals
-from django_apikeys.batches import OTHER
+from django_apikeys.batches import OTHER, Spent
 from django_apikeys.models import (
     APIKey,
     APIKeyAddress,
@@ -63,7 +63,7 @@ _ADDRESSES = Upsert(
     latest=("last_seen_at",),
     earliest=("first_seen_at",),
 )
-_QUOTAS = Upsert(OwnerQuota, ("owner_id", "month"), ("units",))
+_QUOTAS = Upsert(OwnerQuota, ("owner_id", "month"), ("units", "requests"))
 
 # What no later try changes: a text that is too long, a NUL, a number out of range.
 # Not IntegrityError: a column that another release has added comes to that, for all rows.
@@ -131,7 +131,7 @@ def _leave_to_commit(connection: BaseDatabaseWrapper) -> None:
 class News:
     """What a flush found out, to be told once it has committed.
 
-    units: of each owner's months, as they are stored now.
+    units: of each owner's months that a quota was charged in, as they are stored now.
     """
 
     addresses: list[tuple[uuid.UUID, str, datetime]]
@@ -179,8 +179,12 @@ def _write(connection: BaseDatabaseWrapper, batch: Batch) -> None:
         for (key_id, address), s in batch.addresses.items()
     ]
     new = _new_addresses(batch, _ADDRESSES.run(connection, addresses, told=True))
-    quotas = [(owner, month, units) for (owner, month), (units, _q) in batch.quotas.items()]
-    units = {row[:2]: row[2] for row in _QUOTAS.run(connection, quotas, told=True)}
+    months = [(*month, spent.units, spent.requests) for month, spent in batch.quotas.items()]
+    uncharged = {month for month, spent in batch.quotas.items() if spent.quota is None}
+    # Where there is no quota nobody needs to know, which MySQL would be asked for.
+    told = len(uncharged) < len(months)
+    written = _QUOTAS.run(connection, months, told=told)
+    units = {row[:2]: row[2] for row in written if row[:2] not in uncharged}
     batch.news = News(
         _used_from_others(connection, first_used, new), _quotas_reached(batch, units), units
     )
@@ -252,7 +256,8 @@ def _quotas_reached(batch: Batch, units: Mapping[tuple[str, date], int]) -> list
     """
     reached = []
     for (owner_id, month), now in units.items():
-        added, quota = batch.quotas.get((owner_id, month), (0, 0))
+        spent = batch.quotas.get((owner_id, month), Spent())
+        added, quota = spent.units, spent.quota or 0
         for percent in QUOTA_MARKS:
             if (now - added) * 100 < quota * percent <= now * 100:
                 facts = {"owner_id": owner_id, "month": month, "percent": percent}

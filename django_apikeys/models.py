@@ -510,12 +510,17 @@ class APIKeyAddress(models.Model):
 
 
 class OwnerQuota(models.Model):
-    """Units that an owner has used of a calendar month, over all keys."""
+    """What an owner, with a quota or without, has used of a calendar month, over all keys.
+
+    owner_id: empty for the project itself. units: what its quota was charged; 0 where there
+    was none. requests: those that were let through, whatever they cost.
+    """
 
     id = models.BigAutoField(primary_key=True)
     owner_id = ExactCharField(max_length=255)
     month = models.DateField()
     units = models.BigIntegerField(default=0)
+    requests = models.BigIntegerField(default=0)
 
     class Meta:
         default_permissions = ()

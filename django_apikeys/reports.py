@@ -7,7 +7,7 @@ What a process has counted and not flushed is in none but the quota.
 from __future__ import annotations
 
 from collections import Counter
-from datetime import UTC, datetime, time, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from django.apps import apps
@@ -18,7 +18,7 @@ from django.utils.translation import gettext_lazy as _
 from django_apikeys import limits, quotas
 from django_apikeys.conf import conf
 from django_apikeys.exceptions import InvalidInput
-from django_apikeys.models import APIKey, APIKeyAddress, APIKeyUsage
+from django_apikeys.models import APIKeyAddress, APIKeyUsage, OwnerQuota
 from django_apikeys.policy import OwnerColumns
 from django_apikeys.representation import moment
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from django.db.models import QuerySet
 
+    from django_apikeys.models import APIKey
     from django_apikeys.quotas import Month
 
 
@@ -43,7 +44,6 @@ _HOUR, _DAY = timedelta(hours=1), timedelta(days=1)
 _STATUS = {"refused": "4xx", "limited": "4xx"}
 _STATUSES = ("2xx", "3xx", "4xx", "5xx")
 _GOOD = ("2xx", "3xx")
-_UNCOUNTED = ("refused", "limited")  # of what a quota is spent on
 
 
 def key_usage(
@@ -103,7 +103,7 @@ def account(owner: Any, now: datetime) -> dict[str, Any]:
     plan, plan_limits = _plan(owner)
     quota = plan_limits.get("quota")
     month = quotas.month_of(now, "" if owner is None else str(owner.pk))
-    used = _requests(owner, month) if quota is None else quotas.units_used(month)
+    used = _requests(month) if quota is None else quotas.units_used(month)
     return {
         "used": used,
         "total": quota,
@@ -237,11 +237,6 @@ def _plan(owner: Any) -> tuple[str | None, Mapping[str, Any]]:
     return plan, limits.plan_limits(plan, columns)
 
 
-def _requests(owner: Any, month: Month) -> int:
-    begins_at = datetime.combine(month.first, time(), conf.QUOTA_TIME_ZONE)
-    rows = APIKeyUsage.objects.filter(
-        key_id__in=APIKey.objects.filter(owner=owner).values("pk"),
-        starts_at__gte=begins_at,
-        starts_at__lt=month.ends_at,
-    ).exclude(outcome__in=_UNCOUNTED)
-    return int(rows.aggregate(count=Sum("requests", default=0))["count"])
+def _requests(month: Month) -> int:
+    rows = OwnerQuota.objects.filter(owner_id=month.owner_id, month=month.first)
+    return rows.values_list("requests", flat=True).first() or 0

@@ -58,6 +58,7 @@ def batch_of(rng):
         held["secret", key.int] += 1
         held["address", str(key), hit.address] += 1
         held["quota", hit.owner_id] += units
+        held["month", hit.owner_id] += hit.outcome != "limited"
         hour = hit.at.replace(minute=0)
         held["usage", str(key), hour, hit.route, hit.method, hit.outcome] += 1
         held["errors", str(key)] += hit.outcome != "2xx"
@@ -79,8 +80,10 @@ def stored():
         "key_id", "address", "requests"
     ):
         rows["address", str(key), address] = requests
-    for owner, units in models.OwnerQuota.objects.values_list("owner_id", "units"):
-        rows["quota", owner] = units
+    for owner, units, requests in models.OwnerQuota.objects.values_list(
+        "owner_id", "units", "requests"
+    ):
+        rows["quota", owner], rows["month", owner] = units, requests
     for key, *row, requests in models.APIKeyUsage.objects.values_list(
         "key_id", "starts_at", "route", "method", "outcome", "requests"
     ):

@@ -837,8 +837,8 @@ def test_flush_says_that_each_process_flushes_itself(issued):
 
     out, err = run("flush")
 
-    # The totals of key and secret, and a row of usage.
-    assert err.splitlines()[0] == "Flushed 3 rows."
+    # The totals of key and secret, a row of usage, and the owner's month.
+    assert err.splitlines()[0] == "Flushed 4 rows."
     assert "nothing of another could be flushed here" in err
     assert out == ""
     assert APIKeyTotals.objects.get().requests == 2

@@ -111,7 +111,30 @@ def test_recorders_that_count_and_flush_at_once_store_each_hit():
 
     totals = APIKeyTotals.objects.order_by("key_id").values_list("requests", flat=True)
     assert list(totals) == [160] * 5
-    assert OwnerQuota.objects.values_list("units", flat=True).get() == 1600
+    assert OwnerQuota.objects.values_list("units", "requests").get() == (1600, 800)
+
+
+def test_flushers_of_many_owners_without_a_quota_store_each_hit():
+    """Their rows are locked in one order, whatever the order they were counted in."""
+    owners = ["", *map(str, range(1, 20))]
+
+    def work(number, order):
+        for _ in range(10):
+            batch = Batch()
+            for owner_id in order:
+                key_id = uuid.UUID(int=number)  # of a flusher alone: no key's row orders them
+                batch.add(Hit(key_id, number, owner_id, AT, "customers/", "GET", "2xx"))
+            flushing.apply(batch)
+
+    orders = (owners, owners[::-1], owners[10:] + owners[:10])
+    workers = [
+        Worker(lambda n=n, order=order: work(n, order)) for n, order in enumerate(orders, 1)
+    ]
+    for worker in workers:
+        worker.finish()
+
+    stored = OwnerQuota.objects.values_list("owner_id", "month", "units", "requests")
+    assert sorted(stored) == [(name, date(2026, 5, 1), 0, 30) for name in sorted(owners)]
 
 
 def test_two_flushes_of_one_batch_are_one():

@@ -522,12 +522,43 @@ class TestAccount:
 
         assert reports.account(owner, utc(2026, 11, 3))["used"] == 2
 
-    def test_takes_two_queries(self, django_assert_num_queries):
-        """The owner's columns and what was flushed."""
-        owner = on_plan("free")
+    def test_counts_each_hour_of_that_month(self, settings):
+        """Also where it begins within an hour of UTC."""
+        settings.APIKEYS_QUOTA_TIME_ZONE = "Asia/Kolkata"  # half an hour off
+        owner = on_plan("boundless")
+        key = APIKeyFactory(owner=owner)
+        used(key, utc(2026, 10, 31, 18, 29), 4)
+        used(key, utc(2026, 10, 31, 18, 30), 2)
 
-        with django_assert_num_queries(2):
+        assert reports.account(owner, utc(2026, 11, 3))["used"] == 2
+
+    def test_has_the_requests_of_keys_that_are_gone(self):
+        owner = on_plan("boundless")
+        key = APIKeyFactory(owner=owner)
+        used(key, NOW, 4)
+        key.delete()
+
+        assert reports.account(owner, NOW)["used"] == 4
+
+    def test_of_a_plan_that_has_lost_its_quota_has_its_requests(self):
+        owner = on_plan("boundless")
+        month = date(2026, 11, 1)
+        OwnerQuota.objects.create(owner_id=str(owner.pk), month=month, units=60, requests=12)
+
+        assert reports.account(owner, NOW)["used"] == 12
+
+    @pytest.mark.parametrize("plan", ["free", "boundless"])
+    def test_takes_two_queries(self, plan, django_assert_num_queries):
+        """The owner's columns and what was flushed: of one with a quota and one without."""
+        owner = on_plan(plan)
+        used(APIKeyFactory(owner=owner), NOW)
+
+        with django_assert_num_queries(2) as captured:
             reports.account(owner, NOW)
+
+        assert [
+            "django_apikeys_apikeyusage" in query["sql"] for query in captured.captured_queries
+        ] == [False, False]
 
 
 class TestDaily:

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.usefixtures("counting")
 def test_flush_stores_on_the_connection_of_the_test(client, issued):
     client.get("/customers/", headers=bearer(issued.secret))
 
-    assert testing.flush_usage() == 4
+    assert testing.flush_usage() == 5
     assert testing.flush_usage() == 0
     assert issued.key.totals.requests == 1
 
@@ -40,5 +40,5 @@ class TestInATestCaseOfDjango(TestCase):
 
         APIClient().get("/customers/", headers=bearer(issued.secret))
 
-        assert testing.flush_usage() == 4
+        assert testing.flush_usage() == 5
         assert issued.key.totals.requests == 1

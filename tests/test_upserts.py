@@ -28,7 +28,7 @@ ADDRESSES = Upsert(
     latest=("last_seen_at",),
     earliest=("first_seen_at",),
 )
-QUOTAS = Upsert(OwnerQuota, ("owner_id", "month"), ("units",))
+QUOTAS = Upsert(OwnerQuota, ("owner_id", "month"), ("units", "requests"))
 ONE, TWO = uuid.UUID(int=1), uuid.UUID(int=2)
 MAY = date(2026, 5, 1)
 
@@ -85,14 +85,14 @@ def test_told_is_what_the_rows_are_now(returning, monkeypatch):
     """MySQL has no RETURNING and is asked; a UUID, a text and a date come as Python has them."""
     if not returning:
         monkeypatch.setattr(type(connection.features), "can_return_rows_from_bulk_insert", False)
-    OwnerQuota.objects.create(owner_id="7", month=MAY, units=10)
+    OwnerQuota.objects.create(owner_id="7", month=MAY, units=10, requests=4)
     OwnerQuota.objects.create(owner_id="7", month=date(2026, 4, 1), units=99)
     TOTALS.run(connection, [(ONE, 1, 0, at(1), "")])
 
-    quotas = QUOTAS.run(connection, [("8", MAY, 1), ("7", MAY, 5)], told=True)
+    quotas = QUOTAS.run(connection, [("8", MAY, 1, 2), ("7", MAY, 5, 3)], told=True)
     totals = TOTALS.run(connection, [(ONE, 2, 1, at(1), "")], told=True)
 
-    assert sorted(quotas) == [("7", MAY, 15), ("8", MAY, 1)]
+    assert sorted(quotas) == [("7", MAY, 15, 7), ("8", MAY, 1, 2)]
     assert totals == [(ONE, 3, 1)]
 
 
@@ -102,7 +102,7 @@ def test_nothing_is_written_and_told_of_no_rows(django_assert_num_queries):
 
 
 def test_a_thousand_rows_are_one_statement(django_assert_num_queries):
-    rows = [(str(number), MAY, 1) for number in range(2001)]
+    rows = [(str(number), MAY, 1, 1) for number in range(2001)]
 
     with django_assert_num_queries(3):
         assert QUOTAS.run(connection, rows) == []
@@ -112,7 +112,7 @@ def test_a_thousand_rows_are_one_statement(django_assert_num_queries):
 
 def test_rows_are_written_in_one_order(django_assert_num_queries):
     """Whatever the order they come in: else two flushes would wait for each other."""
-    rows = [(str(number), MAY, number) for number in (3, 1, 2)]
+    rows = [(str(number), MAY, number, 1) for number in (3, 1, 2)]
 
     with django_assert_num_queries(1) as captured:
         QUOTAS.run(connection, rows)

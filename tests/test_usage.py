@@ -65,6 +65,11 @@ def stored_addresses():
     return list(APIKeyAddress.objects.order_by("key_id", "address").values_list(*columns))
 
 
+def stored_months():
+    columns = ("owner_id", "month", "units", "requests")
+    return list(OwnerQuota.objects.order_by(*columns).values_list(*columns))
+
+
 def requests_of(key_id=ONE):
     return APIKeyTotals.objects.values_list("requests", flat=True).get(key_id=key_id)
 
@@ -172,6 +177,81 @@ class TestWhatIsStored:
 
         rows = OwnerQuota.objects.order_by("month").values_list("owner_id", "month", "units")
         assert list(rows) == [("7", MAY, 8), ("7", date(2026, 6, 1), 1)]
+
+    def test_requests_of_an_owner_with_a_quota_stand_beside_its_units(self):
+        flushing.apply(batch_of(hit(month=MAY, units=5, quota=100), hit(month=MAY, quota=100)))
+        flushing.apply(batch_of(hit(month=MAY, units=2, quota=100, key_id=TWO)))
+
+        assert stored_months() == [("7", MAY, 7, 3)]
+
+    def test_requests_of_an_owner_without_a_quota_are_counted_too(self):
+        """Over all keys."""
+        flushing.apply(batch_of(hit(), hit(key_id=TWO), hit(owner_id=""), hit(owner_id="8")))
+        flushing.apply(batch_of(hit(), hit(owner_id="")))
+
+        assert stored_months() == [("", MAY, 0, 2), ("7", MAY, 0, 3), ("8", MAY, 0, 1)]
+
+    @pytest.mark.parametrize(
+        ("outcome", "months"),
+        [
+            ("2xx", [("7", MAY, 0, 1)]),
+            ("3xx", [("7", MAY, 0, 1)]),
+            ("4xx", [("7", MAY, 0, 1)]),
+            ("5xx", [("7", MAY, 0, 1)]),
+            ("refused", []),
+            ("limited", []),
+        ],
+    )
+    def test_request_counts_for_its_owner_where_it_was_let_through(self, outcome, months):
+        flushing.apply(batch_of(hit(outcome=outcome)))
+
+        assert stored_months() == months
+
+    def test_refused_request_that_was_charged_before_has_units_alone(self):
+        """One that is verified again, for more scopes than its key has."""
+        flushing.apply(batch_of(hit(outcome="refused", month=MAY, units=3, quota=100)))
+
+        assert stored_months() == [("7", MAY, 3, 0)]
+
+    @pytest.mark.parametrize(
+        ("zone", "months"),
+        [
+            pytest.param(None, [("7", MAY, 0, 3)], id="UTC"),
+            pytest.param(
+                "Pacific/Marquesas",  # 9½ hours behind
+                [("7", date(2026, 4, 1), 0, 2), ("7", MAY, 0, 1)],
+                id="half-an-hour-off",
+            ),
+        ],
+    )
+    def test_request_counts_in_the_month_of_its_time(self, zone, months, settings):
+        """As the quota has it; long before the flush, which counts in none."""
+        if zone:
+            settings.APIKEYS_QUOTA_TIME_ZONE = zone
+        batch = batch_of(hit(at=at(0)), hit(at=at(9, 29)), hit(at=at(9, 30)))
+
+        flushing.apply(batch)
+
+        assert stored_months() == months
+
+    def test_request_and_charge_on_either_side_of_midnight_have_a_month_each(self):
+        """Verified in the last moment of May, and asked for its limits in the first of June."""
+        june = date(2026, 6, 1)
+        last = datetime(2026, 5, 31, 23, 59, 59, tzinfo=UTC)
+
+        flushing.apply(batch_of(hit(at=last, month=june, units=1, quota=100)))
+
+        assert stored_months() == [("7", MAY, 0, 1), ("7", june, 1, 0)]
+
+    def test_quota_that_begins_within_the_month_begins_at_nothing(self):
+        flushing.apply(batch_of(hit(), hit()))
+        before = quotas.stored_units("7", MAY)
+
+        with heard(signals.quota_reached) as facts:
+            flushing.apply(batch_of(hit(month=MAY, units=1, quota=2)))
+
+        assert (before, quotas.stored_units("7", MAY), facts) == (0, 1, [])
+        assert stored_months() == [("7", MAY, 1, 3)]
 
     def test_batch_that_was_applied_is_not_applied_again(self):
         batch = batch_of(hit())
@@ -496,6 +576,22 @@ class TestQuotaInTheCache:
 
         assert counter() == raised
 
+    def test_is_left_alone_where_no_quota_was_charged(self, counter):
+        """Of one without a quota; of one with it whose view asks for no limits."""
+        flushing.apply(batch_of(hit(month=MAY, units=10)))
+        counter(3)
+
+        flushing.apply(batch_of(hit(), hit(owner_id="8")))
+
+        assert counter() == 3
+
+    def test_is_raised_beside_owners_without_a_quota(self, counter):
+        counter(3)
+
+        flushing.apply(batch_of(hit(owner_id="8"), hit(month=MAY, units=10), hit()))
+
+        assert counter() == 10
+
     def test_that_is_down_fails_no_flush(self, settings, errors):
         settings.CACHES = {"default": {"BACKEND": "tests.test_usage.Down"}}
 
@@ -548,6 +644,21 @@ class TestStatements:
             assert len(batch) == 5 * keys
             assert statements(captured) == most
 
+    @pytest.mark.parametrize("returning", [True, False], ids=["RETURNING", "asked"])
+    def test_of_a_flush_without_quotas_are_no_more(self, returning, monkeypatch):
+        """On MySQL too, which is asked for the units of quotas alone."""
+        if not returning:
+            features = type(connection.features)
+            monkeypatch.setattr(features, "can_return_rows_from_bulk_insert", False)
+        hits = [hit(key_id=uuid.UUID(int=n), owner_id=str(n), address="") for n in range(1, 101)]
+        flushing.apply(batch_of(*hits))
+
+        with CaptureQueriesContext(connection) as captured:
+            flushing.apply(batch_of(*hits))
+
+        # The batch's id, three tables and the owners' months; one asks for the keys' totals.
+        assert statements(captured) == (5 if returning else 6)
+
     def test_of_a_flush_with_new_addresses_are_few_more(self, issue):
         """One asks how many a thousand keys have, one for the keys that are told of."""
         keys = [issue().key for _ in range(20)]
@@ -556,7 +667,7 @@ class TestStatements:
         with CaptureQueriesContext(connection) as captured:
             flushing.apply(batch_of(*(hit(key_id=key.pk, address="192.0.2.2") for key in keys)))
 
-        assert statements(captured) == 7
+        assert statements(captured) == 8
 
     def test_of_a_flush_of_nothing_are_none(self, counting, django_assert_num_queries):
         with django_assert_num_queries(0):
@@ -608,7 +719,7 @@ class TestTryingAgain:
             recorder.flush()
         recorder.count(hit(outcome="5xx"))
 
-        assert (failing.left, recorder.flush(), recorder.flush()) == (0, 8, 0)
+        assert (failing.left, recorder.flush(), recorder.flush()) == (0, 10, 0)
 
         assert requests_of() == 2
         assert FlushedBatch.objects.count() == 2
@@ -638,7 +749,7 @@ class TestTryingAgain:
         with pytest.raises(RuntimeError, match="durable"), transaction.atomic():
             recorder.flush()
 
-        assert recorder.flush() == 4
+        assert recorder.flush() == 5
         assert requests_of() == 1
 
     def test_commits_where_the_host_does_not_by_itself(self):
@@ -705,7 +816,7 @@ class TestRecorder:
 
         recorder.count(hit(key_id=TWO))
 
-        assert recorder.flush() == 4
+        assert recorder.flush() == 5
         assert list(APIKeyTotals.objects.values_list("key_id", "requests")) == [(TWO, 1)]
 
 

@@ -353,6 +353,7 @@ class Migration(migrations.Migration):
                 ("owner_id", django_apikeys.models.ExactCharField(max_length=255)),
                 ("month", models.DateField()),
                 ("units", models.BigIntegerField(default=0)),
+                ("requests", models.BigIntegerField(default=0)),
             ],
             options={
                 "default_permissions": (),

@@ -15,7 +15,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import OperationalError, connection, connections
 
 from django_apikeys import outage, quotas
-from django_apikeys.batches import Hit
+from django_apikeys.batches import Hit, Spent
 from django_apikeys.conf import conf
 from django_apikeys.contrib.redis import RedisLimiter, RedisRecorder, parcels
 from django_apikeys.contrib.redis import connection as redis_connection
@@ -87,6 +87,11 @@ def requests():
 
 def units():
     return sum(OwnerQuota.objects.values_list("units", flat=True))
+
+
+def months():
+    columns = ("owner_id", "month", "units", "requests")
+    return list(OwnerQuota.objects.order_by(*columns).values_list(*columns))
 
 
 def routes():
@@ -463,12 +468,65 @@ class TestRecorder:
     def test_whatever_an_owner_s_id_is_made_of_it_comes_out(self, recorder, spend, text):
         caches["default"].set("units", 0)
         spend(quota(units=2), owner_id=text)
+        recorder.count(hit(totalled=True, owner_id=text))
+        recorder._mine()._send()
         link().take()
         (id_,) = link().listed()
 
         batch = parcels.batch_of(id_, link().fields(id_))
 
-        assert batch.quotas == {(text, date(2026, 11, 1)): [2, 10]}
+        assert batch.quotas == {(text, date(2026, 11, 1)): Spent(1, 2, 10)}
+
+    def test_requests_are_counted_for_their_owner_with_a_quota_or_without(self, recorder, spend):
+        for owner_id, demands, outcome in (
+            ("7", [quota(units=2)], "2xx"),
+            ("7", [quota(units=2)], "5xx"),
+            ("7", [], "4xx"),  # of a view that asks for no limits
+            ("8", [], "2xx"),
+            ("", [], "3xx"),  # of the project itself
+        ):
+            _, used = spend(*demands, owner_id=owner_id)
+            recorder.count(hit(totalled=used.totalled, owner_id=owner_id, outcome=outcome))
+
+        recorder.flush()
+
+        november = date(2026, 11, 1)
+        assert months() == [("", november, 0, 1), ("7", november, 4, 3), ("8", november, 0, 1)]
+
+    def test_requests_that_were_not_let_through_are_not_their_owner_s(self, recorder, spend):
+        for _ in range(2):
+            allowances, used = spend(rate(1), quota())
+            outcome = "limited" if allowances[-1].spent else "2xx"
+            recorder.count(hit(totalled=used.totalled, outcome=outcome))
+        recorder.count(hit(outcome="refused"))
+        recorder.count(hit(outcome="refused", owner_id="8"))
+
+        recorder.flush()
+
+        assert months() == [("7", date(2026, 11, 1), 1, 1)]
+
+    def test_a_request_counts_in_the_month_of_its_time(self, recorder, settings):
+        """By the zone of the quota; what is flushed in whatever month."""
+        settings.APIKEYS_QUOTA_TIME_ZONE = "Europe/Berlin"
+        for at in (utc(2026, 10, 31, 22, 59), utc(2026, 10, 31, 23), utc(2026, 11, 30, 23)):
+            recorder.count(hit(at=at))
+
+        recorder.flush()
+
+        assert months() == [
+            ("7", date(2026, 10, 1), 0, 1),
+            ("7", date(2026, 11, 1), 0, 1),
+            ("7", date(2026, 12, 1), 0, 1),
+        ]
+
+    def test_an_owner_s_requests_go_with_the_trip_of_the_next_request(self, recorder, spend, wire):
+        _, used = spend()
+        wire.asked.clear()
+
+        recorder.count(hit(totalled=used.totalled))
+        spend()
+
+        assert len(wire.asked) == 1
 
     def test_rows_are_bounded_and_the_rest_is_other(self, recorder, monkeypatch):
         for module in (parcels, redis_connection):
@@ -582,7 +640,7 @@ class TestDoubt:
             recorder.count(hit(totalled=used.totalled))
 
         state = recorder._mine()
-        assert (len(state.doubtful), len(state.rows)) == (1, 4)
+        assert (len(state.doubtful), len(state.rows)) == (1, 5)
         wire.mode = "up"
         recorder.flush()
         assert (requests(), len(state.doubtful), state.rows) == (6, 0, {})
@@ -809,6 +867,7 @@ class TestFlush:
             (b'["secret","1"]', b"\xff"),
             (b'["secret","1"]', b"many"),
             (b'["quota","7","November"]', b"1 0 0 0 5"),
+            (b'["owner","7","November"]', b"1 0 0 0 "),
             (b'{"key":1}', b"1 0 0 0 "),
             (b"7", b"1 0 0 0 "),
             (b"\xff\x00", b""),
@@ -825,6 +884,18 @@ class TestFlush:
 
         assert requests() == 5
         assert link().listed() == []
+
+    def test_what_an_older_release_has_counted_is_applied(self, counted, recorder, stored):
+        """It knew no requests of an owner."""
+        link().take()
+        (id_,) = link().listed()
+        batch = link().name("apikeys:batch:") + id_.decode()
+        assert stored.hdel(batch, '["owner","7","2026-11-01"]') == 1
+
+        recorder.flush()
+
+        assert (requests(), link().listed()) == (5, [])
+        assert months() == [("7", date(2026, 11, 1), 10, 0)]
 
     def test_a_counter_that_is_garbage_counts_on_from_nothing(self, counted, recorder, stored):
         live = link().name("apikeys:live")
@@ -929,6 +1000,7 @@ class TestProcesses:
         recorder.flush()
 
         assert (requests(), routes()) == (600, [("customers/", "2xx", 600)])
+        assert months() == [("7", date(2026, 11, 1), 0, 600)]
 
     def test_a_forked_child_starts_empty(self, recorder, spend):
         _, used = spend()

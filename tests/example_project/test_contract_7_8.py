@@ -409,8 +409,8 @@ def test_flush_is_a_few_statements(issue):
     statuses(client, 30)
     of_thirty = writes(flush_usage)
 
-    # Its id, the key, the secret, the hour and the address.
-    assert of_one == of_thirty == ["INSERT"] * 5
+    # Its id, the key, the secret, the hour, the address and the owner's month.
+    assert of_one == of_thirty == ["INSERT"] * 6
 
 
 def test_what_could_not_be_flushed_is_tried_again(owner, issue):

@@ -9,8 +9,8 @@ from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from django_apikeys import logs
-from django_apikeys.batches import GOOD, MOST_ROWS, OTHER, Batch, Seen, hour_of
-from django_apikeys.quotas import Month
+from django_apikeys.batches import GOOD, MOST_ROWS, NOT_LET_THROUGH, OTHER, Batch, Seen, hour_of
+from django_apikeys.quotas import Month, month_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -120,6 +120,10 @@ def add_answer(rows: Rows, hit: Hit) -> None:
     name = _named("usage", key_id, hour, hit.route, hit.method, hit.outcome)
     other = _named("usage", key_id, hour, OTHER, hit.method, hit.outcome)
     _add(rows, name, Row(other, 1, 0, at, at, ""))
+    if hit.outcome not in NOT_LET_THROUGH:
+        # Not in the row of the quota, whose text is its limit: not each request is charged.
+        month = month_of(hit.at, hit.owner_id).first
+        _add(rows, _named("owner", hit.owner_id, f"{month}"), Row("", 1, 0, at, at, ""))
 
 
 def charge_of(use: Use, demands: Sequence[Demand]) -> Rows:
@@ -176,7 +180,10 @@ def _read_row(batch: Batch, kind: str, *name: str, seen: Seen) -> None:
             row = (uuid.UUID(key_id), datetime.fromisoformat(hour), route, method, outcome)
             batch.usage[row] = seen.requests
         case "quota", owner_id, month:
-            units = [seen.requests, int(seen.address)]
-            batch.quotas[owner_id, date.fromisoformat(month)] = units
+            quota = int(seen.address)
+            spent = batch.spent(owner_id, date.fromisoformat(month))
+            spent.units, spent.quota = seen.requests, quota
+        case "owner", owner_id, month:
+            batch.spent(owner_id, date.fromisoformat(month)).requests = seen.requests
         case _:
             raise ValueError(kind)
