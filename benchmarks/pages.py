@@ -5,8 +5,9 @@
 Makes two databases on that server, fills them (``pages_data``), and drops them at the end; the
 role has to be a superuser. One has the 1 000 keys of an organisation, the other these and
 those of 10 000 more. The same requests go by turns to the example project over each, behind
-gunicorn. Prints the medians, their ratio and the number of statements; exit code 1 where a
-page that is claimed to be as fast takes more than twice as long, or more statements.
+gunicorn; some to another one over the same database, without plans, where no owner has a quota.
+Prints the medians, their ratio and the number of statements; exit code 1 where a page that is
+claimed to be as fast takes more than twice as long, or more statements.
 """
 
 from __future__ import annotations
@@ -36,8 +37,11 @@ if TYPE_CHECKING:
 
 MOST = 2.0  # times as long
 PAGE, ADMIN = "/settings/api-keys/", "/admin/django_apikeys/apikey/"
+ACCOUNT = "/api/v1/usage/"
 # Each with what they see: one organisation; one and the project; all.
 OWNER, ROOT, AUDITOR = "person-1", "root", "auditor"
+# The same one, at a site over the same database that has no plans, and so no quotas.
+WITHOUT_PLANS = "no quota"
 
 # Of the list: what is narrowed to one owner, and what is left of it for whoever sees all.
 SORTS = ("created", "name", "usage", "last_used", "expires")
@@ -90,6 +94,8 @@ ADMIN_REST = (
 # Who asks for what, and whether it has to be as fast.
 CASES = (
     *((OWNER, PAGE + path, True) for path in (*LIST, *KEY)),
+    (WITHOUT_PLANS, PAGE, True),
+    (WITHOUT_PLANS, ACCOUNT, True),
     *((ROOT, ADMIN + path, True) for path in ADMIN_LIST),
     *((ROOT, ADMIN + path, False) for path in ADMIN_REST),
     *((ROOT, PAGE + path, True) for path in ("", "?search={public_id}", "?sort=name")),
@@ -142,14 +148,16 @@ def visitor(options: argparse.Namespace, keys: int) -> Iterator[Visitor]:
     url = urlsplit(options.database_url)._replace(path=f"/apikeys_pages_{keys}").geturl()
     with psycopg.connect(options.database_url, autocommit=True) as server:
         name = sql.Identifier(f"apikeys_pages_{keys}")
-        site = Site(1, url, DJANGO_SETTINGS_MODULE="benchmarks.pages_settings")
+        settings = {"DJANGO_SETTINGS_MODULE": "benchmarks.pages_settings"}
+        site = Site(1, url, **settings)
+        without_plans = Site(1, url, **settings, PAGES_WITHOUT_PLANS="1")
         is_there = exists(server, f"apikeys_pages_{keys}")
         try:
             if not is_there:
                 server.execute(sql.SQL("CREATE DATABASE {}").format(name))
                 fill(site, url, keys)
-            with site.running():
-                yield Visitor(site)
+            with site.running(), without_plans.running():
+                yield Visitor(site, without_plans)
         finally:
             if not options.keep:
                 server.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(name))
@@ -169,16 +177,18 @@ def fill(site: Site, url: str, keys: int) -> None:
 
 
 class Visitor:
-    """People who are logged in at one site."""
+    """People who are logged in at one site, and one of them at another without plans."""
 
-    def __init__(self, site: Site) -> None:
-        self._port = site.port
+    def __init__(self, site: Site, without_plans: Site) -> None:
+        self._site, self._without_plans = site, without_plans
         self._sessions, self._facts = json.loads(site.manage("shell", "-v", "0", "-c", PREPARED))
+        self._sessions[WITHOUT_PLANS] = self._sessions[OWNER]
 
     def ask(self, who: str, path: str) -> tuple[float, int]:
         """Return how many milliseconds the answer took, and how many statements."""
         target = quote(path.format(**self._facts), safe="/?=&")
-        connection = http.client.HTTPConnection(HOST, self._port, timeout=120)
+        site = self._without_plans if who == WITHOUT_PLANS else self._site
+        connection = http.client.HTTPConnection(HOST, site.port, timeout=120)
         begun = time.perf_counter()
         connection.request("GET", target, headers={"Cookie": f"sessionid={self._sessions[who]}"})
         answer = connection.getresponse()

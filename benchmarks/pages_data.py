@@ -124,6 +124,12 @@ FROM numbers CROSS JOIN generate_series(0, 719) AS nr
 WHERE n <= %(own)s OR nr IN (1, 50)
 ORDER BY 2;
 
+-- As flushes have added them up.
+INSERT INTO django_apikeys_ownerquota (owner_id, month, units, requests)
+SELECT owner::text, date_trunc('month', starts_at)::date, sum(requests), sum(requests)
+FROM django_apikeys_apikeyusage JOIN numbers ON numbers.key = key_id
+GROUP BY 1, 2;
+
 INSERT INTO django_apikeys_apikeyaddress (key_id, address, first_seen_at, last_seen_at, requests)
 SELECT key, '192.0.2.' || nr, made, now() - nr * interval '1 hour', 50
 FROM numbers CROSS JOIN generate_series(1, 10) AS nr
