@@ -253,6 +253,9 @@ class NewKeyForm(_KeyForm):
         return owner
 
 
+_MEANWHILE = _("Somebody has changed this since the page was opened: load it again.")
+
+
 class ChangedKeyForm(_KeyForm):
     """What is to change of a key; ``validated`` has that alone."""
 
@@ -307,7 +310,33 @@ class ChangedKeyForm(_KeyForm):
 
     def _validated(self, cleaned: Mapping[str, Any]) -> dict[str, Any]:
         given = {name: cleaned[name] for name in self.changed_data if name in cleaned}
+        if "scopes" in given:
+            given["scopes"] = self._merged(given["scopes"])
+        problems = {name: _MEANWHILE for name in given if self._was_changed_by_others(name)}
+        if problems:
+            raise InvalidInput(problems)
         return validation.clean(given, environment=self.instance.environment)
+
+    def _shown(self, name: str) -> Any:
+        """Return what the page showed of a field; None where that was not sent along."""
+        widget = self.fields[name].hidden_widget()
+        return self._widget_data_value(widget, self[name].html_initial_name)  # type: ignore[attr-defined]  # of Django's forms
+
+    def _was_changed_by_others(self, name: str) -> bool:
+        # Each scope that was ticked or unticked is merged into what there is now.
+        shown = None if name == "scopes" else self._shown(name)
+        bound = self[name]
+        return shown is not None and bound.field.has_changed(bound.initial, shown)
+
+    def _merged(self, ticked: Sequence[str]) -> list[str]:
+        """Return the scopes of the key as they are now, with those that were ticked since."""
+        shown = self._shown("scopes")
+        if shown is None:
+            return list(ticked)
+        before, stored = set(shown.split()), self.initial["scopes"]
+        removed = before - set(ticked)
+        kept = [scope for scope in stored if scope not in removed]
+        return [*kept, *(one for one in ticked if one not in before and one not in kept)]
 
 
 class RotationForm(forms.Form):

@@ -185,7 +185,7 @@ def test_the_page_with_the_secret_says_to_script_what_it_copies_and_empties(brow
         r'<section[^>]* data-apikeys-secret="([^"]+)">(.*?)</section>', page, re.DOTALL
     )
     key = APIKey.objects.get()
-    assert '<script type="module" src="/static/django_apikeys/web.js">' in page
+    assert '<script defer src="/static/django_apikeys/web.js">' in page
     assert emptied[1] == f"{LIST}{key.pk}/change/"
     assert len(SECRET.findall(emptied[2])) == len(SECRET.findall(page)) == 1
     assert re.search(r'<button [^>]*data-apikeys-copy="secret" hidden>', page)

@@ -176,7 +176,7 @@ def test_an_empty_owner_is_everybody(admin_client):
 
 def test_the_box_for_an_owner_keeps_what_else_narrows_the_list(admin_client, user):
     page = admin_client.get(LIST, {"status": "active", "q": "x", "owner": "ann"}).content.decode()
-    box = page[page.index('class="apikeys-filter"') :].partition("</form>")[0]
+    box = page[page.index('class="apikeys-typed"') :].partition("</form>")[0]
 
     assert '<input type="hidden" name="status" value="active">' in box
     assert '<input type="hidden" name="q" value="x">' in box
@@ -281,9 +281,19 @@ def test_the_list_is_read_in_the_order_of_an_index(admin_client):
 CUT = {"as many": (10, False), "more": (11, True)}
 
 
+@pytest.mark.parametrize("around", ["{}", " {} ", "export API_KEY={}", "it is '{}'"])
+def test_a_secret_that_is_pasted_stays_in_no_url(admin_client, issued, around):
+    asked = {"q": around.format(issued.secret), "status": "active"}
+
+    answer = admin_client.get(LIST, asked)
+
+    assert answer.status_code == 302
+    assert answer["Location"] == f"{LIST}?q={issued.key.current_secret.public_id}&status=active"
+
+
 @pytest.mark.parametrize(("number", "is_cut"), CUT.values(), ids=CUT.keys())
 def test_a_list_that_goes_on_beyond_its_pages_says_so(admin_client, monkeypatch, number, is_cut):
-    monkeypatch.setattr("django_apikeys.admin.tables.MOST_LISTED", 10)
+    monkeypatch.setattr("django_apikeys.paging.MOST_LISTED", 10)
     APIKeyFactory.create_batch(number)
 
     response = admin_client.get(LIST)
@@ -295,7 +305,7 @@ def test_a_list_that_goes_on_beyond_its_pages_says_so(admin_client, monkeypatch,
 
 
 def test_the_last_page_is_reached_and_the_next_is_none(admin_client, monkeypatch):
-    monkeypatch.setattr("django_apikeys.admin.tables.MOST_LISTED", 150)
+    monkeypatch.setattr("django_apikeys.paging.MOST_LISTED", 150)
     fill(None, 260)
 
     last = admin_client.get(LIST, {"p": "6"})

@@ -21,6 +21,7 @@ READABLE_SETTINGS = {
     "migrations": {"AUTH_USER_MODEL"},
     "checks.py": {"MIDDLEWARE", "USE_TZ"},
     "drf/checks.py": {"ROOT_URLCONF"},
+    "web/csp.py": {"LOGIN_URL"},
 }
 
 WRITERS = (

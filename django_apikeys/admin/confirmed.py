@@ -56,9 +56,9 @@ class Operation:
     """What is done to a key: asked for by ``title`` and ``question``, told by ``done``.
 
     Each of these is said of a number of keys. apply: raises ChangeRefused. log: in Django's
-    history; empty where the key leaves the lists. shown: what the page that asks says of a key.
-    seen: what it sends back of it, for ``apply`` to compare. instead: what does it to more
-    keys than a request bears.
+    history, in English, as everybody reads it; empty where the key leaves the lists. shown:
+    what the page that asks says of a key. seen: what it sends back of it, for ``apply`` to
+    compare. instead: what does it to more keys than a request bears.
     """
 
     name: str
@@ -66,7 +66,7 @@ class Operation:
     question: Any
     button: Any
     done: Any
-    log: Any
+    log: str
     apply: Callable[[APIKey, Answers], object]
     asks_reason: bool = False
     asks_cascade: bool = False
@@ -86,7 +86,7 @@ REVOKE = Operation(
     ),
     button=_("Revoke"),
     done=ngettext_lazy("%(count)d key is revoked.", "%(count)d keys are revoked.", "count"),
-    log=_("Revoked."),
+    log="Revoked.",
     apply=lambda key, answers: services.revoke_key(
         key=key, actor=answers.actor, reason=answers.reason, cascade=answers.cascade
     ),
@@ -125,7 +125,7 @@ DISABLE = Operation(
     ),
     button=_("Disable"),
     done=ngettext_lazy("%(count)d key is disabled.", "%(count)d keys are disabled.", "count"),
-    log=_("Disabled."),
+    log="Disabled.",
     apply=lambda key, answers: services.update_key(
         key=key, actor=answers.actor, authority=answers.authority, enabled=False
     ),
@@ -140,7 +140,7 @@ ENABLE = Operation(
     ),
     button=_("Enable"),
     done=ngettext_lazy("%(count)d key is enabled.", "%(count)d keys are enabled.", "count"),
-    log=_("Enabled."),
+    log="Enabled.",
     apply=lambda key, answers: services.update_key(
         key=key, actor=answers.actor, authority=answers.authority, enabled=True
     ),
@@ -324,7 +324,7 @@ class ConfirmedAdmin(LargeTableAdmin):
 
     def _log(self, request: HttpRequest, operation: Operation, key: APIKey) -> None:
         if operation.log:
-            self.log_change(request, key, str(operation.log))
+            self.log_change(request, key, operation.log)
         else:
             self.log_deletions(request, [key])  # type: ignore[arg-type]  # any iterable of rows
 

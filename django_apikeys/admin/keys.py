@@ -34,6 +34,7 @@ from django_apikeys.admin.used import UsedAdmin, totals_of
 from django_apikeys.conf import conf
 from django_apikeys.exceptions import ChangeRefused, Conflict
 from django_apikeys.forms import ChangedKeyForm, NewKeyForm
+from django_apikeys.keys.format import pasted_public_id
 from django_apikeys.models import APIKey, APIKeyEvent
 
 if TYPE_CHECKING:
@@ -162,6 +163,14 @@ class APIKeyAdmin(UsedAdmin):
         if parent.deleted_at is not None:
             return str(parent)  # it has no page any more
         return format_html('<a href="{}">{}</a>', self._url("change", parent.pk), parent)
+
+    def changelist_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        if public_id := pasted_public_id(request.GET.get("q", "").strip()):
+            # A secret finds its key, and must not stay in the address bar, nor in the page.
+            query = request.GET.copy()
+            query["q"] = public_id
+            return redirect(f"{request.path}?{query.urlencode()}")
+        return super().changelist_view(request, *args, **kwargs)
 
     def get_queryset(self, request: HttpRequest) -> APIKeyQuerySet:
         return APIKey.objects.listed()

@@ -74,7 +74,7 @@ class RevealingAdmin(RotatingAdmin):
             issued = services.reveal_secret(
                 key=key, actor=Actor.from_request(request), authority=authority_in_admin(request)
             )
-            self.log_change(request, issued.key, str(_("Showed the secret.")))
+            self.log_change(request, issued.key, "Showed the secret.")
         return self.answer_with_secret(request, issued, _("The secret of this API key"))
 
     def _ask_to_reveal(

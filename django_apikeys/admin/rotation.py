@@ -107,7 +107,7 @@ RETIRE = Operation(
         "%(count)d previous secrets are retired.",
         "count",
     ),
-    log=_("Retired the previous secret."),
+    log="Retired the previous secret.",
     apply=_retire,
     asks_reason=True,
     shown=previous_as_text,
@@ -197,7 +197,7 @@ class RotatingAdmin(ConfirmedAdmin):
                 authority=authority_in_admin(request),
                 **form.validated,
             )
-            self.log_change(request, issued.key, str(_("Rotated.")))
+            self.log_change(request, issued.key, "Rotated.")
         return self.answer_with_secret(request, issued, _("API key rotated"))
 
     def _ask(self, request: HttpRequest, key: APIKey, form: RotationForm) -> HttpResponse:

@@ -31,6 +31,8 @@ TAIL_LENGTH = RANDOM_LENGTH + CRC_LENGTH
 PREFIX_PATTERN = r"[a-z][a-z0-9]{1,15}"
 ENVIRONMENT_PATTERN = r"[a-z][a-z0-9]{0,15}"
 _PASTED = re.compile(rf"[a-z0-9]+_[a-z0-9]+_([0-9A-Za-z]{{{PUBLIC_ID_LENGTH}}})_")
+# Behind other text, "export API_KEY=" say, where a name may look like the beginning of one.
+_WITHIN = re.compile(rf"\b{_PASTED.pattern}[0-9A-Za-z]{{16}}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +113,11 @@ def looks_like_a_secret(
 
 
 def pasted_public_id(text: str) -> str | None:
-    """Return the public id in a secret that was pasted, or its beginning; None: it is none."""
-    found = _PASTED.match(text)
+    """Return the public id of a secret that was pasted; None where there is none.
+
+    text: a secret or its beginning, or what has one in it.
+    """
+    found = _PASTED.match(text) or _WITHIN.search(text)
     return found[1] if found else None
 
 

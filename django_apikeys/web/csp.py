@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import django
+from django.conf import settings
+from django.shortcuts import resolve_url
 from django.templatetags.static import static
 
 if TYPE_CHECKING:
@@ -16,8 +18,7 @@ if TYPE_CHECKING:
 def strict() -> dict[str, list[str]]:
     """Return the policy by directive: files of the site, and of its statics, and nothing else."""
     # They may lie with another host; by static(), as templates name them.
-    parts = urlsplit(static("django_apikeys/web.css"))
-    files = ["'self'", *([f"{parts.scheme or 'https'}://{parts.netloc}"] if parts.netloc else ())]
+    files = ["'self'", *_origin(static("django_apikeys/web.css"))]
     return {
         "default-src": ["'none'"],
         "style-src": files,
@@ -25,10 +26,16 @@ def strict() -> dict[str, list[str]]:
         "img-src": files,
         "font-src": files,
         "connect-src": ["'self'"],
-        "form-action": ["'self'"],
+        # Browsers ask it of redirects too: of that to the login where a session has ended.
+        "form-action": ["'self'", *_origin(resolve_url(settings.LOGIN_URL))],
         "base-uri": ["'none'"],
         "frame-ancestors": ["'none'"],
     }
+
+
+def _origin(url: str) -> list[str]:
+    parts = urlsplit(url)
+    return [f"{parts.scheme or 'https'}://{parts.netloc}"] if parts.netloc else []
 
 
 def _by_header(request: HttpRequest, response: HttpResponseBase) -> None:
@@ -51,6 +58,7 @@ def _by_middleware(
     policy = strict()
     for directive in ("script-src", "style-src"):
         policy[directive] = [*policy[directive], CSP.NONCE]
+    # It marks what a view has returned with the policy that the middleware is to send.
     csp_override(policy)(lambda _request: response)(request)
     return None
 

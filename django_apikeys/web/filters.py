@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any
 
 from django import forms
@@ -54,13 +53,11 @@ _ALL = {
 }
 
 
-_PASTED = re.compile(r"[a-z0-9]+_[a-z0-9]+_([0-9A-Za-z]{12})_[0-9A-Za-z]+")
+class _Sort(forms.ChoiceField):
+    """An order; any that there is none of is the usual one, as nothing is left out by it."""
 
-
-def without_secret(search: str) -> str | None:
-    """Return the public id of a secret that was pasted as *search*; None where it is none."""
-    found = _PASTED.fullmatch(search.strip())
-    return None if found is None else found[1]
+    def clean(self, value: Any) -> str:
+        return value if self.valid_value(value) else ""
 
 
 class FilterForm(forms.Form):
@@ -83,7 +80,7 @@ class FilterForm(forms.Form):
     environment = forms.ChoiceField(label=_("Environment"), required=False)
     scope = forms.ChoiceField(label=_("Scope"), required=False)
     owner = forms.CharField(label=_("Owner"), required=False, max_length=255)
-    sort = forms.ChoiceField(label=_("Sort"), required=False, choices=list(_ORDERS.items()))
+    sort = _Sort(label=_("Sort"), required=False, choices=list(_ORDERS.items()))
 
     # The owner that was chosen.
     chosen: Any = None

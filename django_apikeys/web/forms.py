@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from django import forms
 from django.core.exceptions import ValidationError
 from django.utils import timezone
+from django.utils.text import format_lazy
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
@@ -119,9 +120,7 @@ class CreateForm(_PageForm, NewKeyForm):
             ("never", _("never")),
         ],
     )
-    expires_at = MomentField(
-        label=_("Date"), required=False, help_text=_("Where it expires on a date.")
-    )
+    expires_at = MomentField(label=_("Date"), required=False)
 
     field_order = (
         "owner",
@@ -154,6 +153,7 @@ class CreateForm(_PageForm, NewKeyForm):
         self._owners = owners
         self.fields["new_id"].required = True
         self.fields["rate_limit"].help_text = _RATE_HELP
+        self.fields["expires_at"].help_text = _in_zone()
         self.initial.update(_first_expiry())
         if owners.are_several:
             project = [("", _("The project itself"))] if owners.of_project else []
@@ -161,7 +161,9 @@ class CreateForm(_PageForm, NewKeyForm):
             # Not the project, which an empty choice stands for.
             self.initial.setdefault("owner", str(owners.first[0].pk) if owners.first else "")
         else:
-            del self.fields["owner"]
+            # Sent along: by now it may be another for whom they may create keys.
+            self.fields["owner"].widget = forms.HiddenInput()
+            self.initial["owner"] = _key_of(owners.only)
         self._offer_scopes(_grantable(owners))
 
     @property
@@ -185,11 +187,13 @@ class CreateForm(_PageForm, NewKeyForm):
     @property
     def chosen_owner(self) -> Any:
         """Whose key it is to be; None is the project itself."""
-        return self.cleaned_data["owner"] if "owner" in self.fields else self._owners.only
+        return self.cleaned_data["owner"]
 
     def clean_owner(self) -> Any:
         """Return the owner; None is the project itself."""
         text: str = self.cleaned_data["owner"]
+        if not text and not self._owners.are_several:
+            return self._owners.only
         try:
             return self._authority.owner_named(text) if text else self._authority.project()
         except NotPermitted as error:
@@ -232,8 +236,8 @@ class SettingsForm(_PageForm, ChangedKeyForm):
         super().__init__(*args, **kwargs)
         del self.fields["metadata"]
         self.fields["rate_limit"].help_text = _RATE_HELP
-        self.fields["expires_at"].help_text = _(
-            "Empty: never. A later date revives a key that has expired."
+        self.fields["expires_at"].help_text = format_lazy(
+            "{} {}", _("Empty: never. A later date revives a key that has expired."), _in_zone()
         )
         # What it has stays on offer, or saving its name would take that away.
         offered = _grantable_for(authority, self.instance.owner)
@@ -323,6 +327,10 @@ def _description(scope: str) -> str | _StrPromise:
     return conf.SCOPES.get(scope) or _("No longer known; untick it to change the others")
 
 
+def _key_of(owner: Any) -> str:
+    return "" if owner is None else str(owner.pk)
+
+
 def _grantable(owners: Owners) -> Collection[str]:
     """Return the scopes that may be granted to a key of one of *owners* at least."""
     found: set[str] = set()
@@ -344,6 +352,10 @@ def _grantable_for(authority: Authority, owner: Any) -> Collection[str]:
         for scope, _label in scope_choices()
         if not grammar.beyond([scope], granted, registry, implied)
     ]
+
+
+def _in_zone() -> str:
+    return _("Time zone: %(zone)s.") % {"zone": timezone.get_current_timezone_name()}
 
 
 def _first_expiry() -> dict[str, Any]:

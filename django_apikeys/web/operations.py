@@ -14,7 +14,7 @@ from django.utils.translation import gettext_lazy as _
 from django.views.decorators.debug import sensitive_post_parameters
 
 from django_apikeys import logins, reports, services
-from django_apikeys.exceptions import ChangeRefused, Conflict, PasswordRequired
+from django_apikeys.exceptions import Conflict, PasswordRequired
 from django_apikeys.models import APIKey
 from django_apikeys.web import words
 from django_apikeys.web.abilities import Abilities
@@ -25,10 +25,12 @@ from django_apikeys.web.shown import ShownKey
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from uuid import UUID
 
     from django.http import HttpRequest, HttpResponse
     from django.utils.functional import _StrPromise
 
+    from django_apikeys.models import APIKeyQuerySet
     from django_apikeys.policy import Action
 
 _MOST_OFFSPRING = 50
@@ -62,39 +64,45 @@ class RotatePage(KeyPage):
         issued = services.rotate_key(
             key=self.key, compromised=why == "leaked", **self.caller, **asked
         )
-        ended, kept = self._revoke_offspring(asked["reason"]) if cascade else ([], [])
-        return issued_page(self, issued, rotated=why, ended=ended, kept=kept)
+        came = self._revoke_offspring(asked["reason"]) if cascade else {}
+        return issued_page(self, issued, rotated=why, **came)
 
     def _form_page(self, why: str, form: PlannedForm | LeakedForm) -> HttpResponse:
         context: dict[str, Any] = {}
         if why == "leaked":
             now = timezone.now()
             context = {
-                "offspring": [ShownKey(key, now) for key in self._offspring()],
+                **self._offspring(now),
                 "may_cascade": Abilities(self.authority, self.key, now).revoke,
                 "addresses": recent_addresses(self.key, now),
             }
         return self.page(f"rotate_{why}", form=form, **context)
 
-    def _offspring(self) -> Sequence[APIKey]:
-        live = self.authority.visible_keys().filter(created_by_key=self.key, revoked_at=None)
-        return list(live[:_MOST_OFFSPRING])
+    @property
+    def _children(self) -> APIKeyQuerySet:
+        # Revoked and deleted ones too: through them others were made, which live.
+        return APIKey.objects.filter(created_by_key=self.key)
 
-    def _revoke_offspring(self, reason: str) -> tuple[list[str], list[str]]:
-        """Revoke what was made through the key; return the names of those, and of the others.
+    def _offspring(self, now: datetime) -> dict[str, Any]:
+        """Return the live keys that were made through it, to the last, and how many more."""
+        ids = services.keys_to_revoke(keys=self._children, cascade=True)
+        shown = self.authority.visible_keys().filter(pk__in=ids[:_MOST_OFFSPRING])
+        return {
+            "offspring": [ShownKey(key, now) for key in shown],
+            "offspring_more": len(ids) - len(shown),
+        }
 
-        Each in a transaction of its own: the secret that leaked is ended by now, and stays so.
+    def _revoke_offspring(self, reason: str) -> dict[str, Any]:
+        """Revoke what was made through the key, to the last; return what came of it.
+
+        In transactions of their own: the secret that leaked is ended by now, and stays so.
         """
-        ended, kept = [], []
-        for child in self._offspring():
-            try:
-                self.authority.require("revoke", child.owner_id)
-                services.revoke_key(key=child, cascade=True, reason=reason, **self.caller)
-            except ChangeRefused:
-                kept.append(str(child))
-            else:
-                ended.append(str(child))
-        return ended, kept
+        run = services.revoke_keys(keys=self._children, cascade=True, reason=reason, **self.caller)
+        return {"ended": self._named(run.ids), "kept": self._named([*run.refused])}
+
+    def _named(self, ids: Sequence[UUID]) -> dict[str, Any]:
+        shown = self.authority.visible_keys().filter(pk__in=ids[:_MOST_OFFSPRING])
+        return {"names": [str(key) for key in shown], "count": len(ids)}
 
 
 _ROTATIONS: dict[str, type[PlannedForm | LeakedForm]] = {
@@ -139,10 +147,12 @@ class ConfirmPage(KeyPage):
 
     def _form_page(self, form: ReasonForm) -> HttpResponse:
         now = timezone.now()
+        uses = uses_of_a_day(self.key, now)
         return self.page(
             self.template,
             form=form,
-            uses_of_a_day=uses_of_a_day(self.key, now),
+            uses_of_a_day=uses,
+            uses_shown=words.number(uses),
             offspring=APIKey.objects.live_offspring([self.key]).get(self.key.pk, 0),
         )
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from django.contrib.auth.decorators import login_required
-from django.core.paginator import Paginator
 from django.shortcuts import get_object_or_404
 from django.template.response import TemplateResponse
-from django.utils import timezone
+from django.utils import timezone, translation
 from django.utils.decorators import method_decorator
 from django.utils.functional import cached_property
+from django.utils.translation import get_language, gettext, gettext_noop
 from django.views import View
 from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import csrf_protect
@@ -18,6 +18,7 @@ from django.views.decorators.csrf import csrf_protect
 from django_apikeys.actors import Actor
 from django_apikeys.authority import Authority
 from django_apikeys.exceptions import ChangeRefused, Refused
+from django_apikeys.paging import BoundedPaginator
 from django_apikeys.web import csp
 from django_apikeys.web.abilities import Abilities, Remembering
 from django_apikeys.web.shown import ShownKey
@@ -34,22 +35,13 @@ if TYPE_CHECKING:
     from django_apikeys.policy import Action
 
 ON_A_PAGE = 20
-MOST_LISTED = 10_000
-
-
-class _Paginator(Paginator):  # type: ignore[type-arg]  # generic for the checker alone
-    object_list: Any  # a queryset
-
-    @cached_property
-    def count(self) -> int:
-        # COUNT(*) takes seconds at a million rows: what is beyond is reached by filters.
-        counted: int = self.object_list.order_by()[:MOST_LISTED].count()
-        return counted
+# Of the list: a catalogue that has this has the others.
+INTRO = gettext_noop("Programs call the API with these keys, each within its scopes.")
 
 
 def page_of(request: HttpRequest, rows: QuerySet[Any]) -> PageOfRows[Any]:
     """Return the page of *rows* that ``?page=`` asks for; the nearest where there is none."""
-    return _Paginator(rows, ON_A_PAGE).get_page(request.GET.get("page"))
+    return BoundedPaginator(rows, ON_A_PAGE).get_page(request.GET.get("page"))
 
 
 class Page(View):
@@ -64,21 +56,32 @@ class Page(View):
 
     @method_decorator([never_cache, login_required, csrf_protect])
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
-        try:
-            self.require()
-            response = super().dispatch(request, *args, **kwargs)
-        except ChangeRefused as error:
-            response = self.refused(error, str(error))
-        except Refused as error:
-            # Too many wrong passwords, or nobody who counts them.
-            response = self.refused(error, str(error.message))
-            response["Retry-After"] = str(error.retry_after)
+        with translation.override(self.language):
+            response = self._answer(request, *args, **kwargs)
         csp.send_strict(request, response)
         response["X-Frame-Options"] = "DENY"
         return response
 
+    def _answer(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        try:
+            self.require()
+            return super().dispatch(request, *args, **kwargs)
+        except ChangeRefused as error:
+            return self.refused(error, str(error))
+        except Refused as error:
+            # Too many wrong passwords, or nobody who counts them.
+            response = self.refused(error, str(error.message))
+            response["Retry-After"] = str(error.retry_after)
+            return response
+
     def require(self) -> None:
         """Raise NotPermitted or Http404 where the person has no business here."""
+
+    @cached_property
+    def language(self) -> str:
+        """The language of the page: English where there are no texts in that of the request."""
+        own = get_language() or "en"
+        return own if own.partition("-")[0] == "en" or gettext(INTRO) != INTRO else "en"
 
     def page(self, template: str, *, status: int = 200, **context: Any) -> TemplateResponse:
         """Return the page that *template* makes."""
@@ -91,7 +94,7 @@ class Page(View):
 
     def context(self) -> dict[str, Any]:
         """Return what the templates of this page have in common."""
-        return {"now": timezone.now()}
+        return {"now": timezone.now(), "apikeys_language": self.language}
 
     def refused(self, error: ChangeRefused | Refused, problem: str) -> HttpResponseBase:
         """Return the page that says why nothing was done."""

@@ -201,6 +201,10 @@ class ShownSecret:
             return 0
 
     @property
+    def uses_shown(self) -> str:
+        return words.number(self.uses)
+
+    @property
     def last_used(self) -> Moment | None:
         try:
             at = self.secret.totals.last_used_at

@@ -15,30 +15,36 @@ from django.utils.translation import ngettext
 
 from django_apikeys import reports, services
 from django_apikeys.exceptions import ChangeRefused, Conflict, NotPermitted
+from django_apikeys.keys.format import pasted_public_id
 from django_apikeys.models import APIKeyEvent
 from django_apikeys.web import words
 from django_apikeys.web.abilities import revealable
-from django_apikeys.web.filters import FilterForm, without_secret
+from django_apikeys.web.filters import FilterForm
 from django_apikeys.web.forms import CreateForm, SettingsForm
 from django_apikeys.web.issued import issued_page
 from django_apikeys.web.owners import Owners
-from django_apikeys.web.pages import MOST_LISTED, KeyPage, Page, page_of
+from django_apikeys.web.pages import KeyPage, Page, page_of
 from django_apikeys.web.shown import ShownKey
 from django_apikeys.web.usage import usage_of
 
 if TYPE_CHECKING:
     from django.http import HttpRequest, HttpResponse
+    from django.http.response import HttpResponseBase
 
 
 class KeyListPage(Page):
     """The keys of every owner whom the person may see."""
 
-    def get(self, request: HttpRequest) -> HttpResponse:
-        if public_id := without_secret(request.GET.get("search", "")):
+    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        # Before the login, which would be told where to go on.
+        if public_id := pasted_public_id(request.GET.get("search", "").strip()):
             # It finds its key, and must not stay in the address bar, nor in the page.
             query = request.GET.copy()
             query["search"] = public_id
             return redirect(f"{request.path}?{query.urlencode()}")
+        return super().dispatch(request, *args, **kwargs)
+
+    def get(self, request: HttpRequest) -> HttpResponse:
         now = timezone.now()
         owners = Owners(self.authority, "see")
         form = FilterForm(request.GET, owners)
@@ -50,7 +56,7 @@ class KeyListPage(Page):
             form=form,
             page=page,
             keys=[ShownKey(key, now, days[key.pk]) for key in keys],
-            found=_found(page.paginator.count),
+            found=_found(page.paginator),
             revealable=revealable(request.user, keys, now),
             has_owners=owners.are_several,
             account=_account(owners, form, now),
@@ -58,11 +64,11 @@ class KeyListPage(Page):
         )
 
 
-def _found(count: int) -> str:
-    if count >= MOST_LISTED:
-        return _("%(count)s API keys, or more") % {"count": words.number(count)}
-    text = ngettext("%(count)s API key", "%(count)s API keys", count)
-    return text % {"count": words.number(count)}
+def _found(pages: Any) -> str:  # a BoundedPaginator
+    text = ngettext("%(count)s API key", "%(count)s API keys", pages.count)
+    if pages.is_cut:
+        text = _("More than %(count)s API keys")
+    return text % {"count": words.number(pages.count)}
 
 
 def _account(owners: Owners, form: FilterForm, now: datetime) -> dict[str, Any] | None:

@@ -58,6 +58,10 @@ _REASONS: Mapping[str, _StrPromise] = {
 }
 
 
+# From where on a date says more than a number of months.
+_FAR = timedelta(days=31)
+
+
 @dataclass(frozen=True, slots=True)
 class Moment:
     """A moment as people read it; now: when they do."""
@@ -84,11 +88,15 @@ class Moment:
 
     @property
     def relative(self) -> str:
-        """``3 minutes ago``, ``in 2 days``."""
+        """``3 minutes ago``, ``in 2 days``; a date where that is more than a month away."""
         if abs(self.at - self.now) < timedelta(minutes=1):
             return _("just now") if self.at <= self.now else _("in a moment")
+        if self.at - self.now > _FAR:
+            return date_format(localtime(self.at), "DATE_FORMAT")
         if self.at > self.now:
-            return _("in %(time)s") % {"time": timeuntil(self.at, self.now, _SPANS, depth=1)}
+            # What was chosen a moment ago is as long as it was chosen.
+            end = self.at + timedelta(minutes=1)
+            return _("in %(time)s") % {"time": timeuntil(end, self.now, _SPANS, depth=2)}
         return _("%(time)s ago") % {
             "time": timesince(self.at, self.now, time_strings=_SPANS, depth=1)
         }

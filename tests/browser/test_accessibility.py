@@ -56,7 +56,7 @@ ADMIN = {
 
 # What django.contrib.admin draws around and between what is ours; of its filters, one is ours.
 IN_THE_ADMIN = {
-    "include": [["#content"], [".apikeys-filter"]],
+    "include": [["#content"], [".apikeys-typed"]],
     "exclude": [
         [".object-tools"],
         [".sortoptions"],

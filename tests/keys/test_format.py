@@ -200,7 +200,10 @@ PASTED = {
     "of another prefix": ("key_test_7Fq2Lm9XcT0a_A3f2", "7Fq2Lm9XcT0a"),
     "public id alone": ("7Fq2Lm9XcT0a", None),
     "masked": ("rak_live_7Fq2…WtB2", None),
-    "within a sentence": (f"it is {SAMPLE}", None),
+    "within a sentence": (f"it is {SAMPLE}, I think", "7Fq2Lm9XcT0a"),
+    "for a shell": (f"export API_KEY={SAMPLE}", "7Fq2Lm9XcT0a"),
+    "in quotation marks": (f'"{SAMPLE}"', "7Fq2Lm9XcT0a"),
+    "a name within a sentence": ("our data_sync_subscription_2", None),
 }
 
 

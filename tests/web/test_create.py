@@ -253,9 +253,23 @@ def test_as_many_keys_as_there_may_be_is_said(browser, issue, settings):
 
 def test_whoever_has_one_owner_is_not_asked(browser, user):
     page = browser.get(NEW).content.decode()
-    submit(browser, NEW, name="a key", owner=str(UserFactory().pk))
+    submit(browser, NEW, name="a key")
 
-    assert 'name="owner"' not in page
+    assert f'<input type="hidden" name="owner" value="{user.pk}"' in page
+    assert APIKey.objects.get().owner == user
+
+
+def test_a_key_for_another_owner_is_made_for_nobody(browser):
+    """As the form of somebody who could choose, until a moment ago, may ask for."""
+    answer = submit(browser, NEW, name="a key", owner=str(UserFactory().pk))
+
+    assert "There is no such owner." in text_of(answer)
+    assert not APIKey.objects.exists()
+
+
+def test_a_form_that_names_no_owner_is_for_the_only_one(browser, user):
+    submit(browser, NEW, name="a key", owner=None)
+
     assert APIKey.objects.get().owner == user
 
 

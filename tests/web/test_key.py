@@ -229,9 +229,9 @@ def test_the_old_secret_has_a_meter(browser, issue):
     used_once = words(browser.get(url(key)))
 
     assert "Old secret: 0 uses since the rotation. " in unused
-    assert f"{old.masked} · ends in 23 hours" in unused
+    assert f"{old.masked} · ends in 1 day" in unused
     assert "Old secret: 1 use since the rotation. " in used_once
-    assert f"{old.masked} · last used just now · ends in 23 hours" in used_once
+    assert f"{old.masked} · last used just now · ends in 1 day" in used_once
 
 
 @pytest.mark.parametrize(
@@ -330,6 +330,52 @@ def test_only_what_was_changed_is_written(browser, issue, user):
     event = APIKeyEvent.objects.first()
     assert (event.type, event.actor_name) == ("updated", "ann")
     assert event.changes == {"name": ["a key", "Another name"]}
+
+
+def test_a_scope_that_somebody_took_away_is_not_given_back(browser, issue):
+    """Who ticks another one in a page from before gives that one, and nothing else."""
+    key = issue(scopes=["customers:read", "jobs:write"]).key
+    loaded = form_of(browser.get(url(key, "settings/")))
+    services.update_key(key=key, scopes=["customers:read"])
+
+    ticked = ["customers:read", "jobs:write", "jobs:read"]
+    answer = browser.post(url(key, "settings/"), {**loaded, "scopes": ticked})
+
+    key.refresh_from_db()
+    assert answer.status_code == 302
+    assert key.scopes == ["customers:read", "jobs:read"]
+
+
+def test_a_scope_that_somebody_gave_meanwhile_is_not_taken_away(browser, issue):
+    key = issue(scopes=["customers:read", "jobs:write"]).key
+    loaded = form_of(browser.get(url(key, "settings/")))
+    services.update_key(key=key, scopes=["customers:read", "jobs:write", "jobs:read"])
+
+    browser.post(url(key, "settings/"), {**loaded, "scopes": ["customers:read"]})
+
+    key.refresh_from_db()
+    assert key.scopes == ["customers:read", "jobs:read"]
+
+
+@pytest.mark.parametrize(
+    ("name", "before", "meanwhile", "typed"),
+    [
+        ("name", "a key", "b key", "c key"),
+        ("allowed_ips", [], ["10.0.0.1"], "0.0.0.0/0"),
+        ("rate_limit", "1/s", "2/s", "3/s"),
+    ],
+)
+def test_what_two_change_at_once_is_asked_again(*, browser, issue, name, before, meanwhile, typed):
+    key = issue(**{"name": "a key", name: before}).key
+    loaded = form_of(browser.get(url(key, "settings/")))
+    services.update_key(key=key, **{name: meanwhile})
+
+    answer = browser.post(url(key, "settings/"), {**loaded, name: typed})
+
+    key.refresh_from_db()
+    assert answer.status_code == 200
+    assert "Somebody has changed this since the page was opened: load it again." in words(answer)
+    assert getattr(key, name) == meanwhile
 
 
 def test_each_setting_can_be_changed(browser, issue):

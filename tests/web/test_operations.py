@@ -193,12 +193,29 @@ def test_after_a_leak_every_earlier_secret_has_ended(browser, issued, client):
 
     new = secret_in(answer)
     assert [status_of(client, secret) for secret in (issued.secret, older, new)] == [401, 401, 200]
-    assert "Revoked, as made through it: child." in words(answer)
+    said = words(answer)
+    assert "2 keys that were made through it are revoked." in said
+    assert "child, grandchild" in said or "grandchild, child" in said
     dead = APIKey.objects.filter(revoked_at__isnull=False).order_by("name")
     assert [(key.name, key.revoked_reason) for key in dead] == [
         ("child", "In a gist"),
         ("grandchild", "In a gist"),
     ]
+
+
+def test_after_a_leak_none_is_left_however_many_and_whatever_lies_between(browser, issued, user):
+    """The page shows fifty, and says how many more there are."""
+    APIKeyFactory.create_batch(60, owner=user, created_by_key=issued.key)
+    dead = APIKeyFactory(owner=user, created_by_key=issued.key, revoked=True)
+    APIKeyFactory(owner=user, created_by_key=dead, name="through a dead one")
+    path = url(issued.key, "rotate/")
+
+    shown = words(browser.get(f"{path}?why=leaked"))
+    answer = submit(browser, path, page=f"{path}?why=leaked")
+
+    assert "and 11 more" in shown
+    assert "61 keys that were made through it are revoked." in words(answer)
+    assert APIKey.objects.filter(revoked_at=None).exclude(pk=issued.key.pk).count() == 0
 
 
 def test_what_was_made_through_it_is_left_where_that_is_not_ticked(browser, issued, user):
@@ -223,7 +240,9 @@ def test_whoever_may_not_revoke_is_not_offered_to(browser, issued, settings, use
     child.refresh_from_db()
     assert 'name="cascade"' not in page.content.decode()
     assert secret_in(answer)
-    assert "Not revoked, since you may not: child." in words(answer)
+    assert "1 key that was made through it is not revoked, since you may not. child" in words(
+        answer
+    )
     assert child.revoked_at is None
 
 
@@ -238,8 +257,10 @@ def test_of_keys_of_several_owners_each_is_asked(browser, issued, settings, user
     for key in (own, other):
         key.refresh_from_db()
     assert (own.revoked_at is None, other.revoked_at is None) == (False, True)
-    assert "Revoked, as made through it: own." in words(answer)
-    assert "Not revoked, since you may not: other." in words(answer)
+    assert "1 key that was made through it is revoked. own" in words(answer)
+    assert "1 key that was made through it is not revoked, since you may not. other" in words(
+        answer
+    )
 
 
 # --- Retire ------------------------------------------------------------------------------------

@@ -46,7 +46,7 @@ def test_no_page_is_kept_framed_or_runs_what_is_not_a_file(browser, key):
         assert "style=" not in page
         assert "<style" not in page
         assert page.count("<script") == 1
-        assert '<script type="module" src="/static/django_apikeys/web.js"></script>' in page
+        assert '<script defer src="/static/django_apikeys/web.js"></script>' in page
         assert " on" + "click" not in page
 
 
@@ -87,6 +87,33 @@ def test_the_policy_lets_in_statics_of_another_host(browser, settings):
 
     assert "style-src 'self' https://cdn.example;" in answer["Content-Security-Policy"]
     assert 'href="https://cdn.example/static/django_apikeys/web.css"' in answer.content.decode()
+
+
+def test_a_form_may_be_led_to_the_login_of_another_host(browser, settings):
+    """Browsers ask the policy of redirects too: one that a form ends at when a session has."""
+    settings.LOGIN_URL = "https://id.example/login"
+
+    policy = browser.get(LIST)["Content-Security-Policy"]
+
+    assert "form-action 'self' https://id.example;" in policy
+
+
+@pytest.mark.parametrize("accepted", ["ar", "xx", "ja,ar;q=0.5"])
+def test_in_a_language_without_texts_the_page_is_english_from_left_to_right(
+    browser, settings, accepted
+):
+    settings.MIDDLEWARE = [*settings.MIDDLEWARE, "django.middleware.locale.LocaleMiddleware"]
+    settings.LANGUAGES = [("en", "English"), ("de", "German"), ("ar", "Arabic")]
+
+    page = browser.get(LIST, headers={"Accept-Language": accepted}).content.decode()
+
+    assert "No API keys yet" in page
+    if accepted == "xx":
+        assert '<div class="apikeys">' in page
+    else:
+        assert '<html lang="ar" dir="rtl">' in page
+        assert '<div class="apikeys" lang="en" dir="ltr">' in page
+        assert "without a limit" in page
 
 
 def test_the_anonymous_are_led_to_the_login(key):
