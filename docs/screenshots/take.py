@@ -132,15 +132,15 @@ def _page(page: Page, keys: Mapping[str, str]) -> Iterator[str]:
     page.fill("[name=allowed_ips]", "198.51.100.17")
     page.click("form[data-apikeys-form] [type=submit]")
     page.locator("#secret").wait_for()
-    yield "page-secret"
+    yield "page-issued"
     page.goto(busy)
-    yield "page-key"
+    yield "page-usage"
     page.goto(f"{busy}settings/")
     yield "page-settings"
     page.goto(f"{rotated}history/")
     yield "page-history"
     page.goto(rotated)
-    yield "page-key-rotated"
+    yield "page-usage-rotated"
     for name, opened in {
         "page-rotate": "Rotate",
         "page-revoke": "Revoke",
@@ -152,6 +152,16 @@ def _page(page: Page, keys: Mapping[str, str]) -> Iterator[str]:
         page.get_by_role("link", name=opened, exact=True).click()
         page.locator("dialog[open]").wait_for()
         yield name
+    page.goto(f"{PAGE}{keys['Old importer']}/settings/")
+    yield "page-refused"
+    page.goto(f"{PAGE}new/")
+    form = page.locator("form[data-apikeys-form]")
+    page.fill("[name=name]", "Sent twice")
+    fields = form.evaluate("form => [...new FormData(form)]")
+    page.request.post(f"{PAGE}new/", form=dict(fields), headers=_same_site(page))
+    form.locator("[type=submit]").click()
+    page.get_by_role("heading", name="This key was created already").wait_for()
+    yield "page-repeated"
     for name, why in {"page-rotate-planned": "planned", "page-rotate-leaked": "leaked"}.items():
         page.goto(f"{leaked}rotate/?why={why}")
         yield name
@@ -160,13 +170,32 @@ def _page(page: Page, keys: Mapping[str, str]) -> Iterator[str]:
 def _admin(page: Page, keys: Mapping[str, str]) -> Iterator[str]:
     busy = f"{ADMIN}apikey/{keys['Billing export']}/"
     page.goto(f"{ADMIN}apikey/")
-    yield "admin-list"
+    yield "admin-change-list"
     page.goto(f"{ADMIN}apikey/add/")
     yield "admin-add"
     page.goto(f"{busy}change/")
-    yield "admin-key"
+    yield "admin-change-form"
+    for name, opened in {
+        "admin-rotate": "Rotate",
+        "admin-reveal": "Show the secret",
+        "admin-confirm": "Revoke",
+    }.items():
+        page.goto(f"{busy}change/")
+        page.locator(".object-tools").get_by_role("link", name=opened, exact=True).click()
+        page.locator("#content form[method=post]").wait_for()
+        yield name
+    page.goto(f"{busy}rotate/")
+    page.locator("#content [type=submit]").click()
+    page.locator("#secret").wait_for()
+    yield "admin-issued"
     page.goto(f"{ADMIN}apikeyevent/")
     yield "admin-events"
+    page.locator("#result_list tbody a").first.click()
+    yield "admin-event"
+
+
+def _same_site(page: Page) -> dict[str, str]:
+    return {"Referer": page.url}
 
 
 def _take(page: Page, name: str) -> None:
