@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
 
 from django.utils.cache import patch_cache_control, patch_vary_headers
 
 if TYPE_CHECKING:
-    from django.http import HttpRequest
     from django.http.response import HttpResponseBase
 
 VARY = ("Authorization", "X-API-Key")
@@ -35,10 +35,29 @@ def patch_secret(response: HttpResponseBase) -> None:
     response["X-Frame-Options"] = "DENY"
 
 
-def never_store(request: HttpRequest) -> None:
-    """Keep Django's cache middleware from storing the answer to *request*.
+def never_store(request: Any) -> None:
+    """Keep Django's cache from storing the answer to *request*, Django's or DRF's.
 
     ``Cache-Control: private`` says the same, but a decorator around the view may take
-    it off again.
+    it off again, and one within the view stores before the headers are set.
     """
-    request._cache_update_cache = False  # type: ignore[attr-defined]  # the middleware sets it
+    request.__class__ = _never_stored(type(request))  # type: ignore[arg-type]  # the stubs call a class unhashable
+
+
+class _NeverStored:
+    @property
+    def _cache_update_cache(self) -> bool:
+        return False
+
+    @_cache_update_cache.setter
+    def _cache_update_cache(self, value: bool) -> None:
+        """Django's cache asks for it in vain."""
+
+
+@lru_cache(maxsize=32)
+def _never_stored(request_class: type) -> type:
+    """Return *request_class*, made so that Django's cache stores no answer to it."""
+    if issubclass(request_class, _NeverStored):
+        return request_class
+    names = {"__module__": request_class.__module__, "__qualname__": request_class.__qualname__}
+    return type(request_class.__name__, (_NeverStored, request_class), names)

@@ -424,7 +424,7 @@ STEPS_OF_VERIFICATION = {
     "users.request_user",
     "UserPolicy.is_active",
     "UserPolicy.basic_usernames",
-    "drf.scopes.declared_scopes",
+    "declarations.declared_scopes",
     "caching.patch_guarded",
     "caching.never_store",
     "APIKeyAuthentication.authenticate",

@@ -16,10 +16,10 @@ from rest_framework.settings import api_settings
 from rest_framework.views import APIView
 
 from django_apikeys.conf import conf
+from django_apikeys.declarations import MOST_UNITS, asked_scopes, declared_scopes, is_cost
 from django_apikeys.drf.authentication import APIKeyAuthentication
 from django_apikeys.drf.permissions import HasPlan
-from django_apikeys.drf.scopes import asked_scopes, declared_scopes
-from django_apikeys.drf.throttling import MOST_UNITS, APIKeyThrottle, is_cost
+from django_apikeys.drf.throttling import APIKeyThrottle
 from django_apikeys.keys import scopes as grammar
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from django.utils.translation import gettext_lazy as _
 from rest_framework.permissions import BasePermission, OperationHolderMixin
 
-from django_apikeys.drf.scopes import declared_scopes
+from django_apikeys.declarations import declared_scopes
 from django_apikeys.keys.grants import Grant
 from django_apikeys.keys.scopes import is_scope
 

@@ -1,4 +1,4 @@
-"""What a view says of the scopes it needs."""
+"""What a view says of itself: the scopes it needs, and what a request costs."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
+MOST_UNITS = 10**9
 
 
 def declared_scopes(view: Any, method: str) -> Collection[str] | None:
@@ -88,3 +89,25 @@ def _listed(required: Any) -> Collection[str] | None:
         return (required,)
     # Not any iterable: one that is used up by the first request would open the view.
     return tuple(required) if isinstance(required, (list, tuple, set, frozenset)) else None
+
+
+def cost_of(view: Any) -> int:
+    """Return how many units of the quota a request of *view* uses; 1 where it says nothing.
+
+    Raises ValueError where ``api_cost`` is no number of units, from 0 to 10**9.
+    """
+    # Not getattr() with a default: of a property that fails it would make 1.
+    if not hasattr(type(view), "api_cost") and "api_cost" not in vars(view):
+        return 1
+    cost = view.api_cost
+    if not is_cost(cost):
+        # Not let through to the cache, which takes one that is too large for an error.
+        raise ValueError(
+            f"api_cost of {type(view).__name__} is a number of units, from 0 to {MOST_UNITS}."
+        )
+    return int(cost)
+
+
+def is_cost(value: object) -> bool:
+    """Tell whether *value* is a number of units that a request may use."""
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MOST_UNITS
