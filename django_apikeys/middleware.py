@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 
+from django_apikeys.answers import followed
 from django_apikeys.headers import patch_end
 from django_apikeys.recording import record
 
@@ -60,6 +61,9 @@ class APIKeyMiddleware:
 
 
 def _noted(request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
+    if answer := followed(request):
+        # A plain view that raised, and any view of Ninja, has set no headers yet.
+        answer.patch_other(response)
     # Views of REST framework have set the same already.
     patch_end(response, request)
     record(request, response.status_code)

@@ -1,0 +1,90 @@
+"""One view behind each face of the door. This module is the URLconf of the faces."""
+
+import json
+
+from django.http import Http404, HttpResponse
+from django.urls import path
+from django.utils.decorators import method_decorator
+from django.views import View
+from django.views.decorators.csrf import csrf_exempt
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from django_apikeys.decorators import api_key_required
+from django_apikeys.drf.permissions import HasScope
+from django_apikeys.drf.throttling import APIKeyThrottle
+from tests.limiting import utc
+
+# 40 seconds before midnight.
+NOW = utc(2026, 11, 20, 23, 59, 20)
+SCOPES = {"GET": ["customers:read"], "POST": ["customers:write"], "DELETE": []}
+
+
+def told(request):
+    """Return who called, or fail as the query says."""
+    if request.GET.get("raises") == "404":
+        raise Http404
+    return {"key": request.auth.public_id, "user": request.user.get_username()}
+
+
+def answer(told):
+    body = json.dumps(told, separators=(",", ":"))
+    return HttpResponse(body, content_type="application/json")
+
+
+class StoppedThrottle(APIKeyThrottle):
+    """Takes the time from here."""
+
+    @staticmethod
+    def timer():
+        return NOW
+
+
+class DRFView(APIView):
+    required_scopes = SCOPES
+    permission_classes = [HasScope]
+    throttle_classes = [StoppedThrottle]
+
+    def get(self, request):
+        return Response(told(request))
+
+    post = put = delete = get
+
+
+@api_key_required(scopes=SCOPES)
+def function(request):
+    return answer(told(request))
+
+
+@method_decorator(api_key_required(scopes=SCOPES), name="dispatch")
+class Dispatched(View):
+    def get(self, request):
+        return answer(told(request))
+
+    post = put = delete = get
+
+
+class Bare(View):
+    def get(self, request):
+        return answer(told(request))
+
+    post = put = delete = get
+
+
+@method_decorator(csrf_exempt, name="dispatch")
+class ByMethod(View):
+    @method_decorator(api_key_required(scopes=SCOPES))
+    def get(self, request):
+        return answer(told(request))
+
+    post = put = delete = get
+
+
+urlpatterns = [
+    path("drf/", DRFView.as_view()),
+    path("function/", function),
+    path("dispatched/", Dispatched.as_view()),
+    path("as-view/", api_key_required(scopes=SCOPES)(Bare.as_view())),
+    path("by-method/", ByMethod.as_view()),
+]
+FACES = [str(pattern.pattern) for pattern in urlpatterns]
