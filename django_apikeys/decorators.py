@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from functools import wraps
+from functools import partial, wraps
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from asgiref.sync import iscoroutinefunction
 from django.http.response import HttpResponseBase
 
-from django_apikeys.admission import admit
+from django_apikeys.admission import aadmit, admit
 from django_apikeys.answers import followed, refusal_response
 from django_apikeys.declarations import MOST_UNITS, asked_scopes, declared_scopes, is_cost
 from django_apikeys.exceptions import Refused
@@ -48,23 +49,40 @@ def api_key_required(
     if not is_cost(cost):
         raise ValueError(f"cost of api_key_required is a number of units, from 0 to {MOST_UNITS}.")
 
-    def turned_away(request: HttpRequest) -> HttpResponseBase | None:
-        try:
-            admit(request, declared_scopes(declaration, request.method or ""), units=cost)
-        except Refused as refused:
-            return refusal_response(refused)
-        return None
-
     def decorator(view: Any) -> Any:
+        def needed(request: HttpRequest) -> Collection[str] | None:
+            return declared_scopes(declaration, request.method or "")
+
         @wraps(view)
         def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
-            refusal = turned_away(request)
-            response = view(request, *args, **kwargs) if refusal is None else refusal
-            return _headed(request, response)
+            try:
+                admit(request, needed(request), units=cost)
+            except Refused as refused:
+                return _headed(request, refusal_response(refused))
+            return _headed(request, view(request, *args, **kwargs))
 
-        return _marked(guarded)
+        @wraps(view)
+        async def aguarded(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+            try:
+                await aadmit(request, needed(request), units=cost)
+            except Refused as refused:
+                return _headed(request, refusal_response(refused))
+            return _headed(request, await view(request, *args, **kwargs))
+
+        return _marked(aguarded if _is_async(view) else guarded)
 
     return decorator
+
+
+def _is_async(view: Any) -> bool:
+    if iscoroutinefunction(view):
+        return True
+    # ``dispatch`` of an async class is a plain function that returns a coroutine. As
+    # method_decorator hands it over it is a partial, which other decorators may be around.
+    while not isinstance(view, partial) and hasattr(view, "__wrapped__"):
+        view = view.__wrapped__
+    holder = getattr(getattr(view, "func", None), "__self__", None)
+    return bool(getattr(holder, "view_is_async", False))
 
 
 def _marked(guarded: Any) -> Any:
@@ -77,6 +95,6 @@ def _marked(guarded: Any) -> Any:
 def _headed(request: HttpRequest, response: Any) -> Any:
     answer = followed(request)
     # What is no answer is for Django to tell of.
-    if answer is not None and isinstance(response, HttpResponseBase):
+    if answer and isinstance(response, HttpResponseBase):
         answer.patch(response, is_error=False)
     return response

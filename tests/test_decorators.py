@@ -1,18 +1,22 @@
 """The decorator of plain Django views. This module is its own URLconf."""
 
+import asyncio
 import itertools
 import subprocess
 import sys
+import threading
 
 import pytest
+from asgiref.sync import SyncToAsync, async_to_sync, sync_to_async
 from django.contrib.auth import get_user, get_user_model
 from django.core.cache import cache
+from django.core.cache.backends.locmem import LocMemCache
 from django.core.exceptions import PermissionDenied
-from django.db import connection
+from django.db import DEFAULT_DB_ALIAS, connection, connections
 from django.http import Http404, HttpResponse, HttpResponseForbidden, JsonResponse
 from django.template import engines
 from django.template.response import TemplateResponse
-from django.test import Client
+from django.test import AsyncClient, AsyncRequestFactory, Client
 from django.urls import path
 from django.utils.decorators import method_decorator
 from django.views import View
@@ -20,6 +24,7 @@ from django.views.decorators.cache import cache_control, cache_page
 
 from django_apikeys import services
 from django_apikeys.decorators import api_key_required
+from django_apikeys.middleware import APIKeyMiddleware
 from django_apikeys.models import APIKeyUsage
 from django_apikeys.testing import flush_usage
 from tests.conftest import bearer
@@ -102,7 +107,20 @@ def writes_first(request):
     return caller(request)
 
 
+@ANY_KEY
+async def ahello(request):
+    return HttpResponse()
+
+
+@ANY_KEY
+async def acaller(request):
+    user = await request.auser()
+    return JsonResponse({"auser": user.get_username(), "user": request.user.get_username()})
+
+
 urlpatterns = [
+    path("ahello/", ahello),
+    path("acaller/", acaller),
     path("writes-first/", writes_first),
     path("caller/", caller),
     path("touches-nobody/", touches_nobody),
@@ -313,6 +331,112 @@ def test_refusal_undoes_the_transaction_of_the_request(atomic, call, monkeypatch
 
     assert response.status_code == 401
     assert get_user_model().objects.filter(username="written").exists() is not atomic
+
+
+# --- In the event loop ----------------------------------------------------------------------
+
+
+class WatchedCache(LocMemCache):
+    """Counts in no event loop."""
+
+    def incr(self, *args, **kwargs):
+        with pytest.raises(RuntimeError):
+            asyncio.get_running_loop()
+        return super().incr(*args, **kwargs)
+
+
+@pytest.fixture
+def hops(monkeypatch):
+    """What was handed to a thread, in its order."""
+    found = []
+    original = SyncToAsync.__call__
+
+    def counted(self, *args, **kwargs):
+        found.append(self.func.__qualname__)
+        return original(self, *args, **kwargs)
+
+    monkeypatch.setattr(SyncToAsync, "__call__", counted)
+    return found
+
+
+def ask(view, secret):
+    request = AsyncRequestFactory().get("/", headers=bearer(secret))
+    return async_to_sync(view)(request)
+
+
+@pytest.mark.parametrize("secret", [None, "rak_nonsense"], ids=["good", "refused"])
+def test_async_view_goes_to_a_thread_once(secret, issue, hops, settings):
+    settings.CACHES = {"default": {"BACKEND": f"{__name__}.WatchedCache", "LOCATION": "watched"}}
+
+    response = ask(ahello, secret or issue(rate_limit="9/m").secret)
+
+    assert response.status_code == (401 if secret else 200)
+    assert len(hops) == 1
+    assert response.has_header("RateLimit") is (secret is None)
+
+
+def test_session_beside_a_key_is_ignored_by_auser(issued, as_bob):
+    client = AsyncClient()
+    client.cookies = as_bob.cookies
+
+    response = async_to_sync(client.get)("/acaller/", headers=bearer(issued.secret))
+
+    assert response.json() == {"auser": "ann", "user": "ann"}
+
+
+def test_auser_of_a_key_of_the_project_is_nobody_in_particular(issue, hops):
+    response = ask(acaller, issue(owner=None).secret)
+
+    assert response.content == b'{"auser": "", "user": ""}'
+    assert len(hops) == 1
+
+
+@pytest.fixture
+def cancelled(issued):
+    """A function that cancels a request of the key: while it is verified, or waits for that."""
+
+    def cancelled(*, begun):
+        released = threading.Event()
+        asked = []
+
+        async def scenario():
+            loop, looked_up = asyncio.get_running_loop(), asyncio.Event()
+
+            def slow(execute, sql, *args):
+                asked.append(sql)
+                loop.call_soon_threadsafe(looked_up.set)
+                return released.wait(5) and execute(sql, *args)
+
+            before = asyncio.create_task(sync_to_async(bool if begun else released.wait)())
+            await asyncio.sleep(0)
+            request = AsyncRequestFactory().get("/", headers=bearer(issued.secret))
+            with of_this_thread.execute_wrapper(slow):
+                answer = asyncio.create_task(APIKeyMiddleware(ahello)(request))
+                await (looked_up.wait() if begun else asyncio.sleep(0.01))
+                answer.cancel()
+                await asyncio.sleep(0.01)
+                assert not answer.done() or not begun
+                released.set()
+                await asyncio.wait({before, answer})
+            assert answer.cancelled()
+
+        of_this_thread = connections[DEFAULT_DB_ALIAS]
+        async_to_sync(scenario)()
+        return asked
+
+    return cancelled
+
+
+def test_request_that_is_cancelled_while_its_key_is_verified_is_counted(counting, cancelled):
+    assert cancelled(begun=True)
+
+    assert counted() == [("", "GET", "4xx", 1)]
+
+
+def test_request_that_is_cancelled_before_is_not_verified(counting, cancelled):
+    assert cancelled(begun=False) == []
+
+    assert counted() == []
 
 
 # --- What a developer does wrong ------------------------------------------------------------

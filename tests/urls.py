@@ -11,6 +11,8 @@ urlpatterns = [
     path("api/", include("django_apikeys.drf.urls")),
     path("page/", include("django_apikeys.web.urls")),
     path("customers/", views.Customers.as_view()),
+    path("plain/", views.plain),
+    path("async-plain/", views.async_plain),
     path("open/", views.Open.as_view()),
     path("undeclared/", views.Undeclared.as_view()),
     path("public/", views.Public.as_view()),

@@ -15,6 +15,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 from rest_framework.viewsets import ViewSet
 
+from django_apikeys.decorators import api_key_required
 from django_apikeys.drf.authentication import APIKeyAuthentication
 from django_apikeys.drf.exceptions import as_api_exception
 from django_apikeys.drf.permissions import HasAPIKey, HasScope
@@ -28,6 +29,16 @@ class Answers(APIView):
         return Response({"user": request.user.get_username()})
 
     post = put = patch = delete = get
+
+
+@api_key_required(scopes=["customers:read"])
+def plain(request):
+    return JsonResponse({"user": request.user.get_username()})
+
+
+@api_key_required(scopes=["customers:read"])
+async def async_plain(request):
+    return JsonResponse({"user": (await request.auser()).get_username()})
 
 
 class Customers(Answers):

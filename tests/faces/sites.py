@@ -2,11 +2,12 @@
 
 import json
 
-from django.http import Http404, HttpResponse
+from django.http import HttpResponse
 from django.urls import path
 from django.utils.decorators import method_decorator
 from django.views import View
 from django.views.decorators.csrf import csrf_exempt
+from django.views.decorators.vary import vary_on_cookie
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
@@ -21,10 +22,14 @@ SCOPES = {"GET": ["customers:read"], "POST": ["customers:write"], "DELETE": []}
 
 
 def told(request):
-    """Return who called, or fail as the query says."""
-    if request.GET.get("raises") == "404":
-        raise Http404
+    """Return who called."""
     return {"key": request.auth.public_id, "user": request.user.get_username()}
+
+
+async def atold(request):
+    """The same, without a query in the event loop."""
+    user = await request.auser()
+    return {"key": request.auth.public_id, "user": user.get_username()}
 
 
 def answer(told):
@@ -80,11 +85,47 @@ class ByMethod(View):
     post = put = delete = get
 
 
+@api_key_required(scopes=SCOPES)
+async def afunction(request):
+    return answer(await atold(request))
+
+
+class ABare(View):
+    async def get(self, request):
+        return answer(await atold(request))
+
+    post = put = delete = get
+
+
+@method_decorator(api_key_required(scopes=SCOPES), name="dispatch")
+class ADispatched(ABare):
+    pass
+
+
+@method_decorator([vary_on_cookie, api_key_required(scopes=SCOPES), csrf_exempt], name="dispatch")
+class AStacked(ABare):
+    """With other decorators around ours and within."""
+
+
+@method_decorator(csrf_exempt, name="dispatch")
+class AByMethod(View):
+    @method_decorator(api_key_required(scopes=SCOPES))
+    async def get(self, request):
+        return answer(await atold(request))
+
+    post = put = delete = get
+
+
 urlpatterns = [
     path("drf/", DRFView.as_view()),
     path("function/", function),
     path("dispatched/", Dispatched.as_view()),
     path("as-view/", api_key_required(scopes=SCOPES)(Bare.as_view())),
     path("by-method/", ByMethod.as_view()),
+    path("async-function/", afunction),
+    path("async-dispatched/", ADispatched.as_view()),
+    path("async-stacked/", AStacked.as_view()),
+    path("async-as-view/", api_key_required(scopes=SCOPES)(ABare.as_view())),
+    path("async-by-method/", AByMethod.as_view()),
 ]
 FACES = [str(pattern.pattern) for pattern in urlpatterns]

@@ -6,9 +6,10 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
 import pytest
+from asgiref.sync import async_to_sync
 from django.core.cache import caches
 from django.db import OperationalError, connection
-from django.test import Client
+from django.test import AsyncClient, Client
 from django.utils import timezone
 
 from django_apikeys import services
@@ -305,17 +306,18 @@ def face(request, settings, monkeypatch, counting):
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
-def test_the_answer_is_that_of_the_table(face, case, issue, settings):
+@pytest.mark.parametrize("served", ["wsgi", "asgi"])
+def test_the_answer_is_that_of_the_table(face, case, issue, settings, served):
     settings.APIKEYS_PLANS = {"free": case.plan}
     issued = issue(**{"scopes": ["customers:read"], **case.key})
     case.prepare(issued)
     for name, value in case.settings.items():
         setattr(settings, name, value)
     for _ in range(case.earlier):
-        assert call(face, replace(case, method="get"), issued).status_code == 200
+        assert call(face, replace(case, method="get"), issued, served).status_code == 200
 
     with case.during():
-        response = call(face, case, issued)
+        response = call(face, case, issued, served)
 
     is_refused = case.status != 200
     assert response.status_code == case.status
@@ -330,9 +332,13 @@ def test_the_answer_is_that_of_the_table(face, case, issue, settings):
     assert counted() == expected
 
 
-def call(face, case, issued):
-    client = Client(enforce_csrf_checks=True)
-    return getattr(client, case.method)(face, headers=case.send(issued.secret))
+def call(face, case, issued, served):
+    headers = case.send(issued.secret)
+    if served == "wsgi":
+        client = Client(enforce_csrf_checks=True)
+        return getattr(client, case.method)(face, headers=headers)
+    client = AsyncClient(enforce_csrf_checks=True)
+    return async_to_sync(getattr(client, case.method))(face, headers=headers)
 
 
 def body(case, issued):
