@@ -17,7 +17,7 @@ from django.utils import timezone
 from django_apikeys import limits
 from django_apikeys.answers import follow
 from django_apikeys.caching import never_store
-from django_apikeys.exceptions import Refused
+from django_apikeys.exceptions import NotAuthenticated, Refused
 from django_apikeys.users import LazyUser, request_user
 from django_apikeys.verification import verify
 
@@ -46,8 +46,10 @@ def admit(
         _act_for(request, grant)
         if units is not None:
             limits.spend(request, grant, units, timezone.now())
-    except Refused:
-        answer.refused = True
+    except NotAuthenticated:
+        raise  # another credential may be let in
+    except Refused as refused:
+        answer.refused = refused
         roll_back()
         raise
     return grant

@@ -27,18 +27,18 @@ _FOLLOWED = "apikeys_answer"  # of the HttpRequest
 class Answer:
     """The headers of the answer to *request*, set when there is one.
 
-    refused: no key was let in. to_a_key: one was.
+    refused: why the credential was not let in. to_a_key: one was.
     """
 
     def __init__(self, request: HttpRequest) -> None:
         self.request = request
-        self.refused = False
+        self.refused: Refused | None = None
         self.to_a_key = False
         self._patched: HttpResponseBase | None = None
 
     def patch(self, response: HttpResponseBase, *, is_error: bool) -> None:
         """Set the headers. is_error: the framework has made *response* of an exception."""
-        refused = self.refused or (is_error and response.status_code in _REFUSALS)
+        refused = bool(self.refused) or (is_error and response.status_code in _REFUSALS)
         patch_guarded(response, to_a_key=self.to_a_key, refused=refused)
         patch_headers(response, asked_of(self.request))
         patch_end(response, self.request)

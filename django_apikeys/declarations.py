@@ -2,15 +2,54 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from django_apikeys.conf import conf
+from django_apikeys.keys.scopes import is_scope
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Collection, Iterable, Mapping
+
+    from django.http import HttpRequest
 
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 MOST_UNITS = 10**9
+
+
+@dataclass(frozen=True, slots=True)
+class Declaration:
+    """What is said of a view from outside, where it has no attributes to say it by.
+
+    required_scopes: a list, or a dict by method. cost: units of the quota.
+    """
+
+    required_scopes: Collection[str] | Mapping[str, Collection[str]]
+    cost: int
+
+    def needed_by(self, request: HttpRequest) -> Collection[str] | None:
+        """Return the scopes that *request* needs; None: it refuses keys."""
+        return declared_scopes(self, request.method or "")
+
+
+def declare(what: str, scopes: Any, cost: int) -> Declaration:
+    """Return what was said to *what*, which the errors name.
+
+    Raises TypeError where no scopes are named; ValueError where they are none, or the
+    cost is none.
+    """
+    if scopes is None:
+        raise TypeError(
+            f'{what} is told what a key needs: {what}(scopes=["orders:read"]), or scopes=[] where '
+            "any key will do."
+        )
+    declaration = Declaration(scopes, cost)
+    asked = list(asked_scopes(declaration, ()))
+    if not all(map(is_scope, asked)):
+        raise ValueError(f"{what} takes scopes of the form resource:action, not {asked}.")
+    if not is_cost(cost):
+        raise ValueError(f"The cost of {what} is a number of units, from 0 to {MOST_UNITS}.")
+    return declaration
 
 
 def declared_scopes(view: Any, method: str) -> Collection[str] | None:

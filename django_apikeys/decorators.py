@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import partial, wraps
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from asgiref.sync import iscoroutinefunction
@@ -11,9 +10,8 @@ from django.http.response import HttpResponseBase
 
 from django_apikeys.admission import aadmit, admit
 from django_apikeys.answers import followed, refusal_response
-from django_apikeys.declarations import MOST_UNITS, asked_scopes, declared_scopes, is_cost
+from django_apikeys.declarations import declare
 from django_apikeys.exceptions import Refused
-from django_apikeys.keys.scopes import is_scope
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
@@ -35,38 +33,23 @@ def api_key_required(
     The view has the Grant as ``request.auth``, and who it acts for as ``request.user``.
     For class-based views ``method_decorator`` puts it on ``dispatch``.
     """
-    if bare or scopes is None:
-        raise TypeError(
-            'api_key_required is told what a key needs: @api_key_required(scopes=["orders:read"]),'
-            " or scopes=[] where any key will do."
-        )
-    declaration = SimpleNamespace(required_scopes=scopes)
-    asked = list(asked_scopes(declaration, ()))
-    if not all(map(is_scope, asked)):
-        raise ValueError(
-            f"api_key_required takes scopes of the form resource:action, not {asked}."
-        )
-    if not is_cost(cost):
-        raise ValueError(f"cost of api_key_required is a number of units, from 0 to {MOST_UNITS}.")
+    declaration = declare("@api_key_required", None if bare else scopes, cost)
 
     def decorator(view: Any) -> Any:
-        def needed(request: HttpRequest) -> Collection[str] | None:
-            return declared_scopes(declaration, request.method or "")
-
         @wraps(view)
         def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
             try:
-                admit(request, needed(request), units=cost)
+                admit(request, declaration.needed_by(request), units=declaration.cost)
             except Refused as refused:
-                return _headed(request, refusal_response(refused))
+                return _headed(request, refusal_response(refused), is_error=True)
             return _headed(request, view(request, *args, **kwargs))
 
         @wraps(view)
         async def aguarded(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
             try:
-                await aadmit(request, needed(request), units=cost)
+                await aadmit(request, declaration.needed_by(request), units=declaration.cost)
             except Refused as refused:
-                return _headed(request, refusal_response(refused))
+                return _headed(request, refusal_response(refused), is_error=True)
             return _headed(request, await view(request, *args, **kwargs))
 
         return _marked(aguarded if _is_async(view) else guarded)
@@ -92,9 +75,9 @@ def _marked(guarded: Any) -> Any:
     return guarded
 
 
-def _headed(request: HttpRequest, response: Any) -> Any:
+def _headed(request: HttpRequest, response: Any, *, is_error: bool = False) -> Any:
     answer = followed(request)
     # What is no answer is for Django to tell of.
     if answer and isinstance(response, HttpResponseBase):
-        answer.patch(response, is_error=False)
+        answer.patch(response, is_error=is_error)
     return response

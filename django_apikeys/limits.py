@@ -127,6 +127,11 @@ def asked_of(request: HttpRequest) -> Sequence[Allowance]:
     return found
 
 
+def is_counted(request: HttpRequest) -> bool:
+    """Return whether *request* was counted against its limits, if it has any."""
+    return hasattr(request, _ASKED)
+
+
 def demands_of(grant: Grant, units: int, now: datetime) -> list[Demand]:
     """Return what a request with the key of *grant* asks of which counters, in their order."""
     demands = []

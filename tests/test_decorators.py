@@ -468,7 +468,7 @@ def test_decorator_is_told_what_a_key_needs(decorate):
     ],
 )
 def test_scopes_are_scopes(scopes):
-    with pytest.raises(ValueError, match=r"^api_key_required takes scopes of the form resource"):
+    with pytest.raises(ValueError, match=r"^@api_key_required takes scopes of the form resource"):
         api_key_required(scopes=scopes)
 
 

@@ -42,7 +42,7 @@ class APIKeyAuthentication(BaseAuthentication):
         except NotAuthenticated:
             return None
         except Refused as refused:
-            answer.refused = True
+            answer.refused = refused
             raise as_api_exception(refused) from refused
         answer.to_a_key = True
         never_store(request._request)

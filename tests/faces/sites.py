@@ -8,12 +8,14 @@ from django.utils.decorators import method_decorator
 from django.views import View
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.vary import vary_on_cookie
+from ninja import NinjaAPI
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from django_apikeys.contrib.ninja import APIKeyAuth, APIKeyThrottle, answer_refusals
 from django_apikeys.decorators import api_key_required
+from django_apikeys.drf import throttling
 from django_apikeys.drf.permissions import HasScope
-from django_apikeys.drf.throttling import APIKeyThrottle
 from tests.limiting import utc
 
 # 40 seconds before midnight.
@@ -37,7 +39,7 @@ def answer(told):
     return HttpResponse(body, content_type="application/json")
 
 
-class StoppedThrottle(APIKeyThrottle):
+class StoppedThrottle(throttling.APIKeyThrottle):
     """Takes the time from here."""
 
     @staticmethod
@@ -116,6 +118,33 @@ class AByMethod(View):
     post = put = delete = get
 
 
+METHODS = ["GET", "HEAD", "POST", "PUT", "DELETE"]
+
+
+def ninja_api(name, **kwargs):
+    """Return the URLs of an API whose one operation asks as the other faces do."""
+    api = NinjaAPI(urls_namespace=name, docs_url=None, openapi_url=None, **kwargs)
+    answer_refusals(api)
+
+    @api.api_operation(METHODS, "/sync/")
+    def operation(request):
+        return answer(told(request))
+
+    @api.api_operation(METHODS, "/async/")
+    async def aoperation(request):
+        return answer(await atold(request))
+
+    return api.urls
+
+
+ninja = ninja_api("counts-in-auth", auth=APIKeyAuth(scopes=SCOPES))
+ninja_both = ninja_api(
+    "counts-in-both", auth=APIKeyAuth(scopes=SCOPES), throttle=[APIKeyThrottle()]
+)
+ninja_throttle = ninja_api(
+    "counts-in-throttle", auth=APIKeyAuth(scopes=SCOPES, cost=None), throttle=[APIKeyThrottle()]
+)
+
 urlpatterns = [
     path("drf/", DRFView.as_view()),
     path("function/", function),
@@ -128,4 +157,16 @@ urlpatterns = [
     path("async-as-view/", api_key_required(scopes=SCOPES)(ABare.as_view())),
     path("async-by-method/", AByMethod.as_view()),
 ]
-FACES = [str(pattern.pattern) for pattern in urlpatterns]
+FACES = [
+    *(str(pattern.pattern) for pattern in urlpatterns),
+    "ninja/sync/",
+    "ninja/async/",
+    "ninja-both/sync/",
+    "ninja-both/async/",
+    "ninja-throttle/sync/",
+]
+urlpatterns += [
+    path("ninja/", ninja),
+    path("ninja-both/", ninja_both),
+    path("ninja-throttle/", ninja_throttle),
+]
