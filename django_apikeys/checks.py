@@ -14,6 +14,7 @@ from django.utils.module_loading import import_string
 
 from django_apikeys.cache_checks import cache_findings, limit_findings
 from django_apikeys.conf import Configuration, conf, unknown_settings
+from django_apikeys.decorator_checks import decorator_findings
 from django_apikeys.keys.networks import normalise_network
 from django_apikeys.middleware import APIKeyMiddleware
 from django_apikeys.models import APIKey, count_by_pepper
@@ -154,11 +155,12 @@ def _derived_pepper() -> list[CheckMessage]:
 
 def check_views(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     """E002, E007, E008 and others about views: ``drf.checks``, loaded where DRF is installed."""
-    if not apps.is_installed("rest_framework"):
-        return []
-    from django_apikeys.drf.checks import view_findings  # noqa: PLC0415 - as said
+    findings = decorator_findings()
+    if apps.is_installed("rest_framework"):
+        from django_apikeys.drf.checks import view_findings  # noqa: PLC0415 - as said
 
-    return view_findings()
+        findings += view_findings()
+    return findings
 
 
 def check_peppers(databases: Any = None, **kwargs: Any) -> list[CheckMessage]:

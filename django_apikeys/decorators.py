@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from django.http import HttpRequest
 
+    from django_apikeys.declarations import Declaration
+
 View = TypeVar("View", bound="Callable[..., Any]")
 
 
@@ -52,7 +54,7 @@ def api_key_required(
                 return _headed(request, refusal_response(refused), is_error=True)
             return _headed(request, await view(request, *args, **kwargs))
 
-        return _marked(aguarded if _is_async(view) else guarded)
+        return _marked(aguarded if _is_async(view) else guarded, declaration)
 
     return decorator
 
@@ -68,10 +70,11 @@ def _is_async(view: Any) -> bool:
     return bool(getattr(holder, "view_is_async", False))
 
 
-def _marked(guarded: Any) -> Any:
+def _marked(guarded: Any, declaration: Declaration) -> Any:
     # No session is asked: there is nothing to forge, and nobody to log in.
     guarded.csrf_exempt = True
     guarded.login_required = False
+    guarded.apikeys_declaration = declaration  # for the system check
     return guarded
 
 

@@ -20,7 +20,10 @@ from django.db import OperationalError, connection, models
 from django.test import override_settings
 from django.test.utils import isolate_apps
 from django.urls import clear_url_caches, include, path
+from django.utils.decorators import method_decorator
 from django.utils.functional import cached_property
+from django.views import View
+from django.views.decorators.cache import cache_page
 from rest_framework.authentication import BasicAuthentication, SessionAuthentication
 from rest_framework.decorators import (
     action,
@@ -44,6 +47,7 @@ from django_apikeys.checks import (
     check_settings,
     check_views,
 )
+from django_apikeys.decorators import api_key_required
 from django_apikeys.drf.authentication import APIKeyAuthentication
 from django_apikeys.drf.permissions import HasAPIKey, HasPlan, HasScope
 from django_apikeys.drf.throttling import APIKeyThrottle
@@ -1271,6 +1275,34 @@ class TestE008:
         assert check_views(None) == []
 
 
+@api_key_required(scopes=["jobs:raed"])
+def asks_plainly(request):
+    """Answers nobody."""
+
+
+class PlainView(View):
+    def get(self, request):
+        """Answers nobody."""
+
+
+@method_decorator(
+    api_key_required(scopes={"GET": ["jobs:raed", "customers:read"], "POST": ["jobs:wirte"]}),
+    name="dispatch",
+)
+class AsksByDispatch(PlainView):
+    """Stands behind two URLs."""
+
+
+class AsksByMethods(View):
+    @method_decorator(api_key_required(scopes=["jobs:raed"]))
+    def get(self, request):
+        """Answers nobody."""
+
+    @method_decorator(api_key_required(scopes=["jobs:wirte"]))
+    def post(self, request):
+        """Answers nobody."""
+
+
 class TestE002:
     @pytest.mark.parametrize(
         ("view", "label", "scopes"),
@@ -1327,6 +1359,36 @@ class TestE002:
         assert findings[0].msg.startswith(
             f"tests.test_checks.{view.__name__} asks for unknown scopes: <generator object "
         )
+
+    @pytest.mark.parametrize(
+        ("view", "label", "scopes"),
+        [
+            pytest.param(asks_plainly, "asks_plainly", "'jobs:raed'", id="function"),
+            pytest.param(
+                cache_page(60)(asks_plainly), "asks_plainly", "'jobs:raed'", id="function, cached"
+            ),
+            pytest.param(
+                api_key_required(scopes=["jobs:raed"])(PlainView.as_view()),
+                "PlainView",
+                "'jobs:raed'",
+                id="as_view",
+            ),
+            pytest.param(
+                AsksByDispatch.as_view(), "AsksByDispatch", "'jobs:raed', 'jobs:wirte'", id="class"
+            ),
+            pytest.param(
+                AsksByMethods.as_view(), "AsksByMethods", "'jobs:raed', 'jobs:wirte'", id="methods"
+            ),
+        ],
+    )
+    def test_names_the_plain_view_and_the_scopes_once(self, serve, view, label, scopes):
+        serve(view, view, api_key_required(scopes=["customers:read"])(plain_view))
+
+        findings = check_views(None)
+
+        assert ids(findings) == ["E002"]
+        assert findings[0].msg == f"tests.test_checks.{label} asks for unknown scopes: {scopes}."
+        assert findings[0].is_serious()
 
     def test_of_what_as_view_was_given(self, serve):
         serve(Ours.as_view(required_scopes=["jobs:raed"]))

@@ -20,6 +20,7 @@ READABLE_SETTINGS = {
     "mails.py": {"LANGUAGE_CODE"},
     "migrations": {"AUTH_USER_MODEL"},
     "checks.py": {"MIDDLEWARE", "USE_TZ"},
+    "decorator_checks.py": {"ROOT_URLCONF"},
     "drf/checks.py": {"ROOT_URLCONF"},
     "web/csp.py": {"LOGIN_URL"},
 }
