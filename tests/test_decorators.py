@@ -339,10 +339,10 @@ def test_refusal_undoes_the_transaction_of_the_request(atomic, call, monkeypatch
 class WatchedCache(LocMemCache):
     """Counts in no event loop."""
 
-    def incr(self, *args, **kwargs):
+    def add(self, *args, **kwargs):
         with pytest.raises(RuntimeError):
             asyncio.get_running_loop()
-        return super().incr(*args, **kwargs)
+        return super().add(*args, **kwargs)
 
 
 @pytest.fixture
