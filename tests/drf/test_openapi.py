@@ -13,12 +13,15 @@ from drf_spectacular.settings import patched_settings
 from drf_spectacular.utils import OpenApiExample, OpenApiResponse, extend_schema
 from rest_framework import serializers, versioning
 from rest_framework.authentication import BasicAuthentication
+from rest_framework.decorators import api_view, permission_classes
 from rest_framework.permissions import AllowAny
 from rest_framework.views import APIView
 
 from django_apikeys.contrib.drf_spectacular import shapes
 from django_apikeys.drf import serializers as inputs
+from django_apikeys.drf.permissions import HasScope
 from django_apikeys.drf.renderers import EnvelopeJSONRenderer
+from django_apikeys.drf.views import APIKeyViewSet
 from tests.documents import ROOT
 from tests.example_project.children import environment
 
@@ -296,6 +299,41 @@ class TestManagement:
             "string",
             "null",
         ]
+
+
+class OwnKeys(APIKeyViewSet):
+    """A project's own, with other scopes."""
+
+    required_scopes = ("customers:read",)
+
+    @extend_schema(operation_id="mine", responses={204: None})
+    def list(self, request):
+        """Never called."""
+
+
+def test_a_view_of_the_project_says_its_own_and_the_rest_is_described():
+    view = OwnKeys.as_view({"get": "list", "post": "create"})
+    schema = SchemaGenerator(patterns=[path("mine/", view)]).get_schema(public=True)
+
+    own, described = (schema["paths"]["/mine/"][method] for method in ("get", "post"))
+    assert (own["operationId"], described["operationId"]) == ("mine", "apikeys_create")
+    assert described["description"].endswith("Scopes of an API key: `customers:read`.")
+    assert "409" in described["responses"]
+
+
+@api_view(["GET"])
+@permission_classes([HasScope("jobs:read")])
+def function_view(request):
+    """Never called."""
+
+
+def test_a_function_says_what_a_key_needs():
+    described = extend_schema(responses=Order)(function_view)
+    schema = SchemaGenerator(patterns=[path("jobs/", described)]).get_schema(public=True)
+
+    operation = schema["paths"]["/jobs/"]["get"]
+    assert operation["description"].endswith("Scopes of an API key: `jobs:read`.")
+    assert {"apiKeyHeader": []} in operation["security"]
 
 
 @pytest.mark.parametrize(

@@ -138,7 +138,13 @@ class _Management(OpenApiViewExtension):
 
         for name, value in self.attributes().items():
             setattr(Described, name, value)
-        described: type[APIView] = extend_schema_view(**self.calls())(Described)
+        # What a project says itself of a call, in a view of its own, stays as it is.
+        calls = {
+            name: call
+            for name, call in self.calls().items()
+            if "schema" not in getattr(getattr(self.target, name), "kwargs", {})
+        }
+        described: type[APIView] = extend_schema_view(**calls)(Described)
         return described
 
     @abstractmethod
@@ -191,7 +197,8 @@ class Keys(_Management):
     def attributes(self) -> dict[str, Any]:
         scopes = self.target.required_scopes
         # The view refuses keys itself; that it asks for no scope says nothing here.
-        return {"required_scopes": {name: scopes[name] for name in scopes if name != "reveal"}}
+        by_action = isinstance(scopes, dict)
+        return {"required_scopes": {**scopes, "reveal": None}} if by_action else {}
 
     def answers(self, schema: AutoSchema) -> Iterable[tuple[str, dict[str, Any]]]:
         yield from super().answers(schema)
