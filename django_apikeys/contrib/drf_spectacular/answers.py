@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from drf_spectacular.plumbing import ResolvedComponent
@@ -96,6 +95,8 @@ _FIELDS: dict[str, Any] = {
     "description": "What is wrong with each bad field of the input.",
     "additionalProperties": {},
 }
+# Of REST framework's own errors, whose bodies have no code under its own handler.
+_WITHOUT_CODE = (NotAuthenticated.code, NotFound.default_code)
 
 
 def unauthenticated(schema: AutoSchema) -> dict[str, Any]:
@@ -172,35 +173,33 @@ def refusal(  # noqa: PLR0913 - what an answer has
     told: each with an example. Nothing is said of the body that a handler of the
     project's own makes.
     """
-    answer: dict[str, Any] = {"description": text, "headers": headers_of(schema, headers)}
-    if not answer["headers"]:
-        del answer["headers"]
+    answer: dict[str, Any] = {"description": text}
+    if described := headers_of(schema, headers):
+        answer["headers"] = described
     handler = schema.view.get_exception_handler()
     if handler is exception_handler:
         body = _component(schema, "ErrorEnvelope", _ENVELOPE)
-    elif handler is not default_handler:
-        return answer
-    elif fields is None:
-        body = _component(schema, "Refusal", _DETAIL)
+        examples = {code: _enveloped(status, code, message, fields) for code, message in told}
+    elif handler is default_handler:
+        name, shape = ("Refusal", _DETAIL) if fields is None else ("InvalidInput", _FIELDS)
+        body = _component(schema, name, shape)
+        examples = {code: fields or _bare(code, message) for code, message in told}
     else:
-        body = _component(schema, "InvalidInput", _FIELDS)
-    examples = {}
-    for code, message in told:
-        value: dict[str, Any] = {"detail": message, "code": code}
-        if handler is exception_handler:
-            error = {"code": name_of_status(status), "reason": code, "message": message}
-            value = {"error": error if fields is None else {**error, "fields": fields}}
-        elif fields is not None:
-            value = fields
-        elif status in _OF_REST_FRAMEWORK or code == NotAuthenticated.code:
-            del value["code"]
-        examples[code] = {"value": value}
-    answer["content"] = {"application/json": {"schema": body, "examples": examples}}
+        return answer
+    values = {code: {"value": value} for code, value in examples.items()}
+    answer["content"] = {"application/json": {"schema": body, "examples": values}}
     return answer
 
 
-# Whose body has no code under REST framework's own handler.
-_OF_REST_FRAMEWORK = (HTTPStatus.NOT_FOUND,)
+def _enveloped(
+    status: int, code: str, message: str, fields: dict[str, list[str]] | None
+) -> dict[str, Any]:
+    error = {"code": name_of_status(status), "reason": code, "message": message}
+    return {"error": error if fields is None else {**error, "fields": fields}}
+
+
+def _bare(code: str, message: str) -> dict[str, Any]:
+    return {"detail": message, **({} if code in _WITHOUT_CODE else {"code": code})}
 
 
 def headers_of(schema: AutoSchema, names: Iterable[str]) -> Headers:
