@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from django.apps import AppConfig
+from django.apps import AppConfig, apps
 from django.contrib.auth.signals import user_logged_in
 from django.core import checks
 from django.db.models.signals import pre_delete
@@ -31,3 +31,6 @@ class APIKeysConfig(AppConfig):
         checks.register(retrievable_checks.check_kept_secrets, checks.Tags.database)
         checks.register(findings.check_deployment, "django_apikeys", deploy=True)
         checks.register(findings.check_views, "django_apikeys")
+
+        if apps.is_installed("drf_spectacular"):
+            from django_apikeys.contrib import drf_spectacular  # noqa: F401, PLC0415 - registers

@@ -12,8 +12,10 @@ from tests.factories import UserFactory
 
 LOCALE_MIDDLEWARE = "django.middleware.locale.LocaleMiddleware"
 
-# They need a Chromium and settings of their own: tox -e browser runs them.
-collect_ignore = [] if settings.SETTINGS_MODULE == "tests.browser.settings" else ["browser"]
+# They need a Chromium or a generator, and settings of their own: tox -e browser and -e client.
+collect_ignore = (
+    [] if settings.SETTINGS_MODULE == "tests.browser.settings" else ["browser", "generated"]
+)
 
 
 @pytest.fixture

@@ -22,6 +22,7 @@ INSTALLED_APPS = [
     "django.contrib.sessions",
     "django_filters",
     "rest_framework",
+    "drf_spectacular",
     "django_apikeys",
 ]
 MIDDLEWARE = [
@@ -58,8 +59,11 @@ REST_FRAMEWORK = {
     "DEFAULT_PERMISSION_CLASSES": ["django_apikeys.drf.permissions.HasScope"],
     "DEFAULT_THROTTLE_CLASSES": ["django_apikeys.drf.throttling.APIKeyThrottle"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
     "TEST_REQUEST_DEFAULT_FORMAT": "json",
 }
+# The views of the tests are described by nobody.
+SPECTACULAR_SETTINGS = {"ENABLE_DJANGO_DEPLOY_CHECK": False}
 APIKEYS_PREFIXES = ["rak"]
 APIKEYS_SCOPES = {
     "customers:read": "Read customers",

@@ -63,7 +63,7 @@ def exception_handler(exc: Exception, context: Mapping[str, Any]) -> Response | 
     elif isinstance(exc, PermissionDenied):
         exc = exceptions.PermissionDenied(*exc.args)
     error: dict[str, Any] = {
-        "code": _name(response.status_code),
+        "code": name_of_status(response.status_code),
         "reason": _reason(exc),
         "message": _message(exc),
     }
@@ -77,7 +77,8 @@ def exception_handler(exc: Exception, context: Mapping[str, Any]) -> Response | 
 _NAMES = {413: "CONTENT_TOO_LARGE", 414: "URI_TOO_LONG", 422: "UNPROCESSABLE_CONTENT"}
 
 
-def _name(status: int) -> str:
+def name_of_status(status: int) -> str:
+    """Return the name of *status*: ``NOT_FOUND``."""
     if status in _NAMES:
         return _NAMES[status]
     try:

@@ -51,7 +51,27 @@ class EnvelopePagination(PageNumberPagination):
         return data["data"]
 
     def get_paginated_response_schema(self, schema: dict[str, Any]) -> dict[str, Any]:
-        number = {"type": "integer", "minimum": 0}
+        numbers = {
+            "page": {
+                "type": "integer",
+                "minimum": 1,
+                "description": "Which page this is.",
+                "example": 1,
+            },
+            "limit": {
+                "type": "integer",
+                "minimum": 1,
+                "maximum": self.max_page_size,
+                "description": "How many entries a page has at most.",
+                "example": self.page_size,
+            },
+            "total": {
+                "type": "integer",
+                "minimum": 0,
+                "description": "How many entries there are, on all pages.",
+                "example": 143,
+            },
+        }
         return {
             "type": "object",
             "required": ["data", "meta"],
@@ -60,7 +80,7 @@ class EnvelopePagination(PageNumberPagination):
                 "meta": {
                     "type": "object",
                     "required": ["page", "limit", "total"],
-                    "properties": {"page": number, "limit": number, "total": number},
+                    "properties": numbers,
                 },
             },
         }

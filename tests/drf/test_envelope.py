@@ -439,7 +439,9 @@ def test_schema_of_a_page():
 
     schema = EnvelopePagination().get_paginated_response_schema(items)
 
-    number = {"type": "integer", "minimum": 0}
+    meta = schema["properties"]["meta"]
+    assert [number.pop("example") for number in meta["properties"].values()] == [1, 20, 143]
+    assert all(number.pop("description") for number in meta["properties"].values())
     assert schema == {
         "type": "object",
         "required": ["data", "meta"],
@@ -448,7 +450,11 @@ def test_schema_of_a_page():
             "meta": {
                 "type": "object",
                 "required": ["page", "limit", "total"],
-                "properties": {"page": number, "limit": number, "total": number},
+                "properties": {
+                    "page": {"type": "integer", "minimum": 1},
+                    "limit": {"type": "integer", "minimum": 1, "maximum": 100},
+                    "total": {"type": "integer", "minimum": 0},
+                },
             },
         },
     }
