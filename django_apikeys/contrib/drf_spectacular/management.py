@@ -13,8 +13,8 @@ from rest_framework.settings import api_settings
 from django_apikeys.actors import Kind
 from django_apikeys.conf import conf
 from django_apikeys.contrib.drf_spectacular import answers, shapes
+from django_apikeys.declarations import declared_scopes
 from django_apikeys.drf.authentication import APIKeyAuthentication
-from django_apikeys.drf.scopes import declared_scopes
 from django_apikeys.exceptions import BeyondCeiling, PasswordRequired, TooManyPasswords
 from django_apikeys.models import EVENT_TYPES, STATUSES
 from django_apikeys.reports import GRANULARITIES

@@ -10,10 +10,10 @@ from drf_spectacular.plumbing import ResolvedComponent, whitelisted
 from drf_spectacular.settings import spectacular_settings
 
 from django_apikeys.contrib.drf_spectacular import answers
+from django_apikeys.declarations import declared_scopes
 from django_apikeys.drf.authentication import APIKeyAuthentication
 from django_apikeys.drf.pagination import Envelope
 from django_apikeys.drf.renderers import EnvelopeJSONRenderer
-from django_apikeys.drf.scopes import declared_scopes
 from django_apikeys.drf.throttling import APIKeyThrottle
 
 if TYPE_CHECKING:

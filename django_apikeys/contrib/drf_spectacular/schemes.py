@@ -8,7 +8,7 @@ from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from drf_spectacular.settings import spectacular_settings
 
 from django_apikeys.conf import conf
-from django_apikeys.drf.scopes import declared_scopes
+from django_apikeys.declarations import declared_scopes
 
 if TYPE_CHECKING:
     from drf_spectacular.openapi import AutoSchema
