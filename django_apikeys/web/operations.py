@@ -102,7 +102,7 @@ class RotatePage(KeyPage):
 
     def _named(self, ids: Sequence[UUID]) -> dict[str, Any]:
         shown = self.authority.visible_keys().filter(pk__in=ids[:_MOST_OFFSPRING])
-        return {"names": [str(key) for key in shown], "count": len(ids)}
+        return {"names": sorted(map(str, shown)), "count": len(ids)}
 
 
 _ROTATIONS: dict[str, type[PlannedForm | LeakedForm]] = {

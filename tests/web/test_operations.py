@@ -194,8 +194,7 @@ def test_after_a_leak_every_earlier_secret_has_ended(browser, issued, client):
     new = secret_in(answer)
     assert [status_of(client, secret) for secret in (issued.secret, older, new)] == [401, 401, 200]
     said = words(answer)
-    assert "2 keys that were made through it are revoked." in said
-    assert "child, grandchild" in said or "grandchild, child" in said
+    assert "2 keys that were made through it are revoked. child, grandchild" in said
     dead = APIKey.objects.filter(revoked_at__isnull=False).order_by("name")
     assert [(key.name, key.revoked_reason) for key in dead] == [
         ("child", "In a gist"),
