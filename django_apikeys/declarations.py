@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +30,12 @@ class Declaration:
 
     def needed_by(self, request: HttpRequest) -> Collection[str] | None:
         """Return the scopes that *request* needs; None: it refuses keys."""
-        return declared_scopes(self, request.method or "")
+        method = request.method or ""
+        if method == "OPTIONS":
+            # A function may do the same by it as by any other: no metadata, as with DRF.
+            scopes = self.required_scopes
+            return _listed(scopes.get(method) if isinstance(scopes, dict) else scopes)
+        return declared_scopes(self, method)
 
 
 def declare(what: str, scopes: Any, cost: int) -> Declaration:
@@ -49,7 +55,8 @@ def declare(what: str, scopes: Any, cost: int) -> Declaration:
         raise ValueError(f"{what} takes scopes of the form resource:action, not {asked}.")
     if not is_cost(cost):
         raise ValueError(f"The cost of {what} is a number of units, from 0 to {MOST_UNITS}.")
-    return declaration
+    # What is changed later of the caller's own list opens nothing.
+    return Declaration(deepcopy(scopes), cost)
 
 
 def declared_scopes(view: Any, method: str) -> Collection[str] | None:

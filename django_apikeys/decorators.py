@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from asgiref.sync import iscoroutinefunction
 from django.http.response import HttpResponseBase
 
-from django_apikeys.admission import aadmit, admit
+from django_apikeys.admission import aadmit, admit, roll_back
 from django_apikeys.answers import followed, refusal_response
 from django_apikeys.declarations import declare
 from django_apikeys.exceptions import Refused
@@ -43,6 +43,7 @@ def api_key_required(
             try:
                 admit(request, declaration.needed_by(request), units=declaration.cost)
             except Refused as refused:
+                roll_back()
                 return _headed(request, refusal_response(refused), is_error=True)
             return _headed(request, view(request, *args, **kwargs))
 

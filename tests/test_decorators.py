@@ -90,6 +90,21 @@ def twice(request):
     return HttpResponse()
 
 
+@api_key_required(scopes=["jobs:read"])
+def of_jobs(request):
+    return HttpResponse()
+
+
+@api_key_required(scopes={"GET": ["customers:read"]})
+def by_get(request):
+    return HttpResponse()
+
+
+@api_key_required(scopes={"GET": [], "OPTIONS": ["customers:read"]})
+def by_options(request):
+    return HttpResponse()
+
+
 @method_decorator([cache_page(60), ANY_KEY], name="dispatch")
 class CachedDispatch(View):
     def get(self, request):
@@ -121,6 +136,9 @@ async def acaller(request):
 urlpatterns = [
     path("ahello/", ahello),
     path("acaller/", acaller),
+    path("of-jobs/", of_jobs),
+    path("by-get/", by_get),
+    path("by-options/", by_options),
     path("writes-first/", writes_first),
     path("caller/", caller),
     path("touches-nobody/", touches_nobody),
@@ -322,12 +340,30 @@ def test_scope_may_be_one_text(issue, call):
     assert call("/text/", secret=issue(scopes=["jobs:read"]).secret).status_code == 403
 
 
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [("/of-jobs/", 403), ("/by-get/", 403), ("/by-options/", 200), ("/text/", 200)],
+)
+def test_options_goes_past_no_scope(path, status, call):
+    """A function may do by it what it does by any other method."""
+    assert call(path, "options").status_code == status
+
+
+def test_a_list_that_is_emptied_later_opens_nothing(call):
+    scopes = ["jobs:read"]
+    guarded = api_key_required(scopes=scopes)(told)
+    scopes.clear()
+
+    assert guarded.apikeys_declaration.required_scopes == ["jobs:read"]
+
+
+@pytest.mark.parametrize("headers", [{}, bearer("rak_nonsense")], ids=["nothing", "malformed"])
 @pytest.mark.parametrize("atomic", [True, False])
-def test_refusal_undoes_the_transaction_of_the_request(atomic, call, monkeypatch):
+def test_refusal_undoes_the_transaction_of_the_request(atomic, headers, db, monkeypatch):
     """As an exception of the view would, and REST framework does."""
     monkeypatch.setitem(connection.settings_dict, "ATOMIC_REQUESTS", atomic)
 
-    response = call("/writes-first/", secret="rak_nonsense")
+    response = Client().get("/writes-first/", headers=headers)
 
     assert response.status_code == 401
     assert get_user_model().objects.filter(username="written").exists() is not atomic

@@ -15,6 +15,7 @@ from ninja.throttling import BaseThrottle
 from django_apikeys import limits
 from django_apikeys.admission import admit, roll_back
 from django_apikeys.answers import followed, refusal_response
+from django_apikeys.caching import never_store
 from django_apikeys.declarations import declare
 from django_apikeys.exceptions import NotAuthenticated, Refused
 from django_apikeys.keys.grants import Grant
@@ -50,6 +51,9 @@ class APIKeyAuth(AuthBase):
     def __call__(self, request: HttpRequest) -> Grant | None:
         # Of an async operation Ninja calls it in a thread, that of the database.
         needed = self._declaration.needed_by(request)
+        # Whoever is let in: Ninja's answers get their Vary behind a cache, which would hand
+        # that of a session to a key that is refused.
+        never_store(request)
         with suppress(NotAuthenticated):
             return admit(request, needed, units=self._units)
         return None
@@ -98,6 +102,7 @@ def answer_refusals(api: NinjaAPI) -> None:
 
     def answer_nobody(request: HttpRequest, error: Any) -> HttpResponse:
         if followed(request):
+            roll_back()
             return refusal_response(NotAuthenticated())
         return api.on_exception(request, HttpError(error.status_code, str(error)))
 

@@ -137,9 +137,11 @@ def test_the_organisation_cannot_be_chosen_from_outside(visitor, acme, globex):
     browser = visitor("owner")
     form = form_of(browser.get(f"{LIST}new/"))
 
-    browser.post(f"{LIST}new/", {**form, "name": "x", "owner": str(globex.pk)})
+    answer = browser.post(f"{LIST}new/", {**form, "name": "x", "owner": str(globex.pk)})
 
-    assert APIKey.objects.get().owner == acme
+    assert form["owner"] == str(acme.pk)
+    assert "There is no such owner." in answer.content.decode()
+    assert not APIKey.objects.exists()
 
 
 def test_an_owner_of_two_organisations_chooses(acme, globex):
@@ -179,5 +181,5 @@ def test_the_stylesheet_is_served(client, db):
     answer = client.get("/static/django_apikeys/web.css")
 
     assert answer.status_code == 200
-    assert b"prefers-color-scheme: dark" in b"".join(answer.streaming_content)
+    assert b"light-dark(#1c2330, #e6e9ef)" in b"".join(answer.streaming_content)
     answer.close()

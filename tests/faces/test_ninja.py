@@ -153,6 +153,19 @@ def test_cost_is_of_the_quota(issued, client, settings):
 # --- The rest -------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("key", ["revoked", "nonsense"])
+def test_no_cache_hands_a_refused_key_the_answer_of_a_session(key, client, issued, user):
+    """The cookie stands beside it, and the cache knows no other header to tell them by."""
+    services.revoke_key(key=issued.key)
+    secret = {"revoked": issued.secret, "nonsense": "rak_nonsense"}[key]
+    client.force_login(user)
+
+    as_person = client.get("/cached/")
+    with_key = client.get("/cached/", headers=bearer(secret))
+
+    assert (as_person.status_code, with_key.status_code) == (200, 401)
+
+
 def test_answer_to_a_key_is_not_stored(issued, client):
     first = client.get("/cached/", headers=bearer(issued.secret))
     second = client.get("/cached/", headers=bearer(issued.secret))
