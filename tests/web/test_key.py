@@ -346,6 +346,16 @@ def test_a_scope_that_somebody_took_away_is_not_given_back(browser, issue):
     assert key.scopes == ["customers:read", "jobs:read"]
 
 
+def test_a_form_without_what_the_page_showed_says_all_of_the_scopes(browser, issue):
+    """As a script sends it, which has seen no page."""
+    key = issue(scopes=["customers:read", "jobs:write"]).key
+
+    submit(browser, url(key, "settings/"), scopes=["jobs:read"], **{"initial-scopes": None})
+
+    key.refresh_from_db()
+    assert key.scopes == ["jobs:read"]
+
+
 def test_a_scope_that_somebody_gave_meanwhile_is_not_taken_away(browser, issue):
     key = issue(scopes=["customers:read", "jobs:write"]).key
     loaded = form_of(browser.get(url(key, "settings/")))
