@@ -529,4 +529,4 @@ def test_rest_framework_is_not_loaded():
         "sys.exit('rest_framework' in sys.modules)\n"
     )
 
-    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0  # noqa: S603
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0  # noqa: S603 - our own

@@ -144,7 +144,7 @@ def _date_back_events(key: APIKey, kind: str, at: datetime) -> None:
     table = connection.ops.quote_name(APIKeyEvent._meta.db_table)
     with connection.cursor() as cursor:
         cursor.execute(
-            f"UPDATE {table} SET at = %s WHERE key_id = %s AND type = %s",  # noqa: S608
+            f"UPDATE {table} SET at = %s WHERE key_id = %s AND type = %s",  # noqa: S608 - a name of our own
             [
                 connection.ops.adapt_datetimefield_value(at),
                 key.pk.hex if not connection.features.has_native_uuid_field else key.pk,

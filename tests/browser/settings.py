@@ -2,7 +2,7 @@
 
 import os
 
-from example_project.settings import *  # noqa: F403
+from example_project.settings import *  # noqa: F403 - the project, and what tests need
 from tests.example_project.children import SECRET_KEY  # noqa: F401 - that of the servers
 
 APIKEYS_USAGE_FLUSH_SECONDS = 0.1

@@ -9,7 +9,7 @@ from drf_spectacular.settings import patched_settings
 from jsonschema import Draft202012Validator, FormatChecker
 
 from tests.example_project.children import manage
-from tests.example_project.test_walk import CELLS, caller_named, send, target  # noqa: F401
+from tests.example_project.test_walk import CELLS, caller_named, send, target  # noqa: F401 - fixtures
 
 SCHEMES = {"apiKeyBearer", "apiKeyAuthorization", "apiKeyHeader", "apiKeyBasic"}
 
@@ -220,7 +220,7 @@ def problems(schema, part, value):
     "cell",
     [pytest.param(cell, id=cell.id) for cell in CELLS if not cell.id.startswith("OPTIONS")],
 )
-def test_each_answer_is_as_it_is_described(cell, caller_named, target, schema):  # noqa: F811
+def test_each_answer_is_as_it_is_described(cell, caller_named, target, schema):  # noqa: F811 - the fixture
     """Every call of the management API, by everybody: its status, its headers, each field."""
     call, name, status = cell.values
     method, _, path = call.partition("?")[0].partition(" ")

@@ -101,7 +101,7 @@ class ABare(View):
 
 @method_decorator(api_key_required(scopes=SCOPES), name="dispatch")
 class ADispatched(ABare):
-    pass
+    """The same, guarded by its dispatch."""
 
 
 @method_decorator([vary_on_cookie, api_key_required(scopes=SCOPES), csrf_exempt], name="dispatch")
